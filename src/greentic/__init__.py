@@ -1,0 +1,1 @@
+"""Greentic: the deployment platform for digital workers."""

@@ -17,9 +17,9 @@
     ├── InputOutput           a file or a socket failed                           io
     └── NotImplementedYet     a documented verb that this version lacks           not-yet-implemented
 
-Every error says what happened and why (`message`), gives a machine what it needs (`details`, JSON values), and names the
-next step (`next_step`, a command or an action; None when there is none). The wire kinds are those of the reference
-(reference 01, sections 1.18 and 3.2) with `gate-failed`, `timeout`, `differs`, `corrupt`, `bundle` and `provider` added.
+Every error says what happened and why (`message`), gives a machine what it needs (`details`, JSON values), and names
+the next step (`next_step`, a command or an action; None when there is none). The wire kinds are those of the reference
+(reference 01, sections 1.18 and 3.2); `gate-failed`, `timeout`, `differs`, `corrupt`, `bundle` and `provider` are ours.
 The kinds are mapped to exit codes here, once.
 """
 
@@ -34,9 +34,7 @@ class GreenticError(Exception):
 
     kind: ClassVar[str] = "internal"
 
-    def __init__(
-        self, message: str, *, details: Mapping[str, Any] | None = None, next_step: str | None = None
-    ) -> None:
+    def __init__(self, message: str, *, details: Mapping[str, Any] | None = None, next_step: str | None = None) -> None:
         super().__init__(message)
         self.message = message
         self.details: dict[str, Any] = dict(details or {})

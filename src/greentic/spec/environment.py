@@ -1,0 +1,215 @@
+"""Environment: the target of everything (reference 01, sections 1.6, 1.11 and 1.13)."""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, Field
+
+from greentic.spec.capabilities import Slot
+from greentic.spec.deployment import BundleDeployment
+from greentic.spec.identifiers import BundleId, Counter, EndpointId, EnvironmentId, PackId, Timestamp
+from greentic.spec.parsing import Document, absent
+from greentic.spec.references import Descriptor, InstanceId, RelativePath, SecretUri
+from greentic.spec.revision import OMITTED, Revision
+from greentic.spec.traffic import TrafficSplit
+
+DEFAULT_LISTEN_ADDRESS = "127.0.0.1:8080"
+_LISTEN = re.compile(r"(\d{1,3}(?:\.\d{1,3}){3}|\[[0-9A-Fa-f:.%]+\]):(\d{1,5})", re.ASCII)
+
+
+def _listen_address(value: str) -> str:
+    split_address(value)
+    return value
+
+
+def split_address(value: str) -> tuple[str, int]:
+    """(ip, port) of `ip:port` or `[ipv6]:port`; ValueError otherwise. Port 0 lets the system choose."""
+    match = _LISTEN.fullmatch(value)
+    if match is None or (not value.startswith("[") and any(int(part) > 255 for part in match[1].split("."))):
+        raise ValueError(f"'{value}' is not an address of the form ip:port, such as {DEFAULT_LISTEN_ADDRESS}")
+    port = int(match[2])
+    if port > 65_535:
+        raise ValueError(f"'{value}': a port is at most 65535")
+    return match[1].strip("[]"), port
+
+
+def public_base_url(value: str) -> str:
+    """The canonical form of a public base URL; ValueError with the reason otherwise (reference 01, section 1.6)."""
+    text = value.strip()
+    if not text or any(character.isspace() for character in text):
+        raise ValueError("a public base URL is not empty and holds no white space")
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError as error:
+        raise ValueError(f"'{text}' is not a URL: {error}") from None
+    if parts.scheme not in {"http", "https"}:
+        raise ValueError(f"'{text}' must begin with http:// or https://")
+    if not parts.hostname or "@" in parts.netloc or port == 0:
+        raise ValueError(f"'{text}' needs a host and may not hold a user or port 0")
+    if "?" in text or "#" in text or parts.path not in {"", "/"}:
+        raise ValueError(f"'{text}' may not hold a path, a query or a fragment")
+    return text.removesuffix("/")
+
+
+ListenAddress = Annotated[str, AfterValidator(_listen_address)]
+PublicBaseUrl = Annotated[str, AfterValidator(public_base_url)]
+
+
+class HostConfig(Document):
+    """How the environment meets the world."""
+
+    env_id: EnvironmentId
+    region: str | None = OMITTED
+    tenant_org_id: str | None = OMITTED
+    listen_addr: ListenAddress | None = OMITTED
+    public_base_url: PublicBaseUrl | None = OMITTED
+    gui_enabled: bool | None = OMITTED
+
+    @property
+    def listen_address(self) -> str:
+        """Where the router listens: `ip:port`."""
+        return self.listen_addr or DEFAULT_LISTEN_ADDRESS
+
+
+class PackBinding(Document):
+    """The env-pack that fills a single slot."""
+
+    slot: Slot
+    kind: Descriptor
+    pack_ref: PackId
+    answers_ref: RelativePath | None = OMITTED
+    generation: Counter = 0
+    previous_binding_ref: str | None = OMITTED
+
+
+class ExtensionBinding(Document):
+    """An env-pack that extends the environment; its identity is the path of `kind` and `instance_id`."""
+
+    kind: Descriptor
+    pack_ref: PackId
+    instance_id: InstanceId | None = OMITTED
+    answers_ref: RelativePath | None = OMITTED
+    generation: Counter = 0
+    previous_binding_ref: str | None = OMITTED
+
+
+class WelcomeFlow(Document):
+    """The flow that greets a new conversation."""
+
+    bundle_id: BundleId
+    pack_id: PackId
+    flow_id: str
+
+
+class MessagingEndpoint(Document):
+    """A chat channel of the environment; `linked_bundles` admits, an empty list admits nobody."""
+
+    schema_: Literal["greentic.messaging-endpoint.v1"] = Field("greentic.messaging-endpoint.v1", alias="schema")
+    env_id: EnvironmentId
+    endpoint_id: EndpointId
+    provider_id: str
+    provider_type: str
+    display_name: str
+    secret_refs: tuple[SecretUri, ...] = ()
+    webhook_secret_ref: SecretUri | None = OMITTED
+    linked_bundles: tuple[BundleId, ...] = ()
+    welcome_flow: WelcomeFlow | None = OMITTED
+    generation: Counter = 0
+    created_at: Timestamp
+    updated_at: Timestamp
+    updated_by: str
+
+
+class Revocation(Document):
+    """Whether revoked artifacts are refused."""
+
+    required: bool = False
+    list_ref: str | None = OMITTED
+
+
+class Retention(Document):
+    """How much history is kept."""
+
+    keep_revisions: Counter | None = OMITTED
+    audit_retention_days: Counter | None = OMITTED
+
+
+class HealthState(StrEnum):
+    """The colours of an environment."""
+
+    UNKNOWN = "unknown"
+    GREEN = "green"
+    YELLOW = "yellow"
+    RED = "red"
+
+
+class Health(Document):
+    """What was last known of the environment's health."""
+
+    state: HealthState = HealthState.UNKNOWN
+    message: str | None = OMITTED
+    last_checked_at: Timestamp | None = OMITTED
+
+
+class Environment(Document):
+    """A place where workers run: capabilities, workloads and traffic. The source of truth.
+
+    `split_history` holds superseded splits, oldest first, a bounded number per deployment; any of them can be rolled
+    back to. It is ours: the reference keeps one level in `previous_split_ref`.
+    """
+
+    schema_: Literal["greentic.environment.v1"] = Field("greentic.environment.v1", alias="schema")
+    environment_id: EnvironmentId
+    name: str
+    host_config: HostConfig
+    packs: tuple[PackBinding, ...]
+    credentials_ref: SecretUri | None = OMITTED
+    bundles: tuple[BundleDeployment, ...] = ()
+    revisions: tuple[Revision, ...] = ()
+    traffic_splits: tuple[TrafficSplit, ...] = ()
+    messaging_endpoints: tuple[MessagingEndpoint, ...] = ()
+    extensions: tuple[ExtensionBinding, ...] = ()
+    revocation: Revocation = Field(default_factory=Revocation)
+    retention: Retention = Field(default_factory=Retention)
+    health: Health = Field(default_factory=Health)
+    split_history: tuple[TrafficSplit, ...] = Field(default=(), exclude_if=absent)
+
+    def deployment(self, deployment_id: str) -> BundleDeployment | None:
+        """The deployment of that id, None when there is none."""
+        return next((found for found in self.bundles if found.deployment_id == deployment_id), None)
+
+    def revision(self, revision_id: str) -> Revision | None:
+        """The revision of that id, None when there is none."""
+        return next((found for found in self.revisions if found.revision_id == revision_id), None)
+
+    def revisions_of(self, deployment_id: str) -> tuple[Revision, ...]:
+        """The deployment's revisions by sequence."""
+        found = (revision for revision in self.revisions if revision.deployment_id == deployment_id)
+        return tuple(sorted(found, key=lambda revision: revision.sequence))
+
+    def split(self, deployment_id: str) -> TrafficSplit | None:
+        """The deployment's live split, None when it has no traffic."""
+        return next((found for found in self.traffic_splits if found.deployment_id == deployment_id), None)
+
+    def history(self, deployment_id: str) -> tuple[TrafficSplit, ...]:
+        """The deployment's superseded splits, oldest first."""
+        return tuple(found for found in self.split_history if found.deployment_id == deployment_id)
+
+    def binding(self, slot: Slot) -> PackBinding | None:
+        """What fills a single slot, None when nothing does."""
+        return next((found for found in self.packs if found.slot is slot), None)
+
+
+def fresh(environment_id: str, name: str, **host: Any) -> Environment:
+    """An empty environment (reference 01, section 2.2); `host` are fields of HostConfig."""
+    return Environment(
+        environment_id=environment_id,
+        name=name,
+        host_config=HostConfig(env_id=environment_id, **host),
+        packs=(),
+    )

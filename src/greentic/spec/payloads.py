@@ -1,0 +1,207 @@
+"""What a verb is asked to do: one payload per verb (reference 01, sections 2 and 3; its names where it has them)."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Generic, TypeVar
+
+from pydantic import Field, model_serializer, model_validator
+
+from greentic.spec.capabilities import Slot
+from greentic.spec.deployment import DeploymentStatus, Overrides, RevenueShare, RouteBinding
+from greentic.spec.environment import Health, ListenAddress, PackBinding, PublicBaseUrl, Retention, Revocation
+from greentic.spec.identifiers import (
+    BasisPoints,
+    BundleId,
+    Counter,
+    CustomerId,
+    DeploymentId,
+    EnvironmentId,
+    RevisionId,
+)
+from greentic.spec.parsing import Payload
+from greentic.spec.revision import Drain, PackListEntry
+
+Value = TypeVar("Value")
+
+GREENTIC = (RevenueShare(party_id="greentic", basis_points=10_000),)
+"""The revenue share of a deployment that names none."""
+
+
+class FieldUpdate(Payload, Generic[Value]):
+    """Set, clear or keep one field (reference 01, section 2.1).
+
+    JSON: `{"value": v}` sets, `{"clear": true}` clears, an absent or null field keeps.
+    """
+
+    value: Value | None = None
+    clear: bool = False
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> FieldUpdate[Value]:
+        if self.clear == (self.value is not None):
+            raise ValueError('write {"value": …} to set or {"clear": true} to clear, not both and not neither')
+        return self
+
+    @model_serializer
+    def _compact(self) -> dict[str, Any]:
+        return {"clear": True} if self.clear else {"value": self.value}
+
+    def applied(self) -> Value | None:
+        """The new value of the field."""
+        return None if self.clear else self.value
+
+
+class HostSettings(Payload):
+    """Host settings of a new environment."""
+
+    region: str | None = None
+    tenant_org_id: str | None = None
+    listen_addr: ListenAddress | None = None
+    public_base_url: PublicBaseUrl | None = None
+    gui_enabled: bool | None = None
+
+
+class CreateEnvironmentPayload(HostSettings):
+    """A new environment; `packs` are its first bindings."""
+
+    environment_id: EnvironmentId
+    name: str
+    packs: tuple[PackBinding, ...] = ()
+    revocation: Revocation = Field(default_factory=Revocation)
+    retention: Retention = Field(default_factory=Retention)
+    health: Health = Field(default_factory=Health)
+
+
+class UpdateEnvironmentPayload(Payload):
+    """Changes to an environment; a field that is not named is kept."""
+
+    name: str | None = None
+    region: FieldUpdate[str] | None = None
+    tenant_org_id: FieldUpdate[str] | None = None
+    listen_addr: FieldUpdate[ListenAddress] | None = None
+    public_base_url: FieldUpdate[PublicBaseUrl] | None = None
+    gui_enabled: FieldUpdate[bool] | None = None
+
+
+class AddDeploymentPayload(Payload):
+    """A new deployment of a bundle for a customer."""
+
+    deployment_id: DeploymentId
+    bundle_id: BundleId = Field(min_length=1)
+    customer_id: CustomerId = Field(min_length=1)
+    revenue_share: tuple[RevenueShare, ...] = GREENTIC
+    route_binding: RouteBinding = Field(default_factory=RouteBinding)
+    authorization_ref: str = "auth.json"
+    config_overrides: Overrides = Field(default_factory=dict)
+
+
+class UpdateDeploymentPayload(Payload):
+    """Changes to a deployment: whole-field replacement, an absent field is kept."""
+
+    deployment_id: DeploymentId
+    status: DeploymentStatus | None = None
+    route_binding: RouteBinding | None = None
+    revenue_share: tuple[RevenueShare, ...] | None = None
+    config_overrides: Overrides | None = None
+
+
+class RemoveDeploymentPayload(Payload):
+    """A deployment that leaves: it may have no live split and only archived revisions."""
+
+    deployment_id: DeploymentId
+
+
+class StageRevisionPayload(Payload):
+    """A new revision, frozen: digest, packs, parameters."""
+
+    revision_id: RevisionId
+    deployment_id: DeploymentId
+    bundle_digest: str
+    bundle_source_uri: str | None = None
+    pack_list: tuple[PackListEntry, ...]
+    pack_list_lock_ref: str
+    pack_config_refs: tuple[str, ...] = ()
+    config_digest: str
+    signature_sidecar_ref: str = "rev.sig"
+    drain_seconds: Drain = 30
+    display_version: str | None = None
+
+
+class RevisionPayload(Payload):
+    """A verb on one revision that needs nothing else."""
+
+    revision_id: RevisionId
+
+
+class GateFailure(Payload):
+    """Why a health gate said no."""
+
+    failed_checks: Annotated[tuple[str, ...], Field(min_length=1)]
+    message: str
+
+
+class HealthGate(Payload):
+    """The verdict of a health gate: `{"ok": true}` or `{"ok": false, "failure": {…}}`."""
+
+    ok: bool
+    failure: GateFailure | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> HealthGate:
+        if self.ok == (self.failure is not None):
+            raise ValueError("a failure is named exactly when the gate is not ok")
+        return self
+
+
+class WarmRevisionPayload(Payload):
+    """The verdict on a warming revision: ready when the gate is ok, failed otherwise."""
+
+    revision_id: RevisionId
+    health_gate: HealthGate
+
+
+class WeightedRevision(Payload):
+    """A revision and its share in basis points."""
+
+    revision_id: RevisionId
+    weight_bps: BasisPoints
+
+
+class SetTrafficSplitPayload(Payload):
+    """The new position of a deployment's dial."""
+
+    deployment_id: DeploymentId
+    entries: tuple[WeightedRevision, ...]
+    updated_by: str
+    authorization_ref: str = "auth.json"
+    note: str | None = None
+
+
+class RollbackTrafficSplitPayload(Payload):
+    """Back to an earlier split: the one before the live one, or that of `to_generation`."""
+
+    deployment_id: DeploymentId
+    to_generation: Counter | None = None
+    updated_by: str
+    note: str | None = None
+
+
+class ClearTrafficSplitPayload(Payload):
+    """No traffic at all for a deployment."""
+
+    deployment_id: DeploymentId
+    updated_by: str
+    note: str | None = None
+
+
+DEFAULT_PACKS: tuple[PackBinding, ...] = tuple(
+    PackBinding(slot=slot, kind=kind, pack_ref=kind)
+    for slot, kind in (
+        (Slot.DEPLOYER, "greentic.deployer.local-process@0.1.0"),
+        (Slot.SECRETS, "greentic.secrets.dev-store@0.1.0"),
+        (Slot.TELEMETRY, "greentic.telemetry.stdout@0.1.0"),
+        (Slot.SESSIONS, "greentic.sessions.in-memory@0.1.0"),
+        (Slot.STATE, "greentic.state.in-memory@0.1.0"),
+    )
+)
+"""What fills the slots of an environment on one machine (reference 01, section 4.4)."""

@@ -1,0 +1,361 @@
+"""The rules of an environment that no single document can check (reference 01, section 1.6; its holes in 7.1 closed).
+
+`violations` collects every broken rule with its place; `check` raises for the first with all of them in the details.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import TypeVar
+
+from greentic.spec.deployment import (
+    MAX_OVERRIDE_BYTES,
+    MAX_OVERRIDE_KEYS,
+    MAX_OVERRIDE_PACKS,
+    BundleDeployment,
+    DeploymentStatus,
+    Overrides,
+    RouteBinding,
+)
+from greentic.spec.environment import Environment, MessagingEndpoint
+from greentic.spec.errors import InvalidArgument, SpecViolation
+from greentic.spec.identifiers import BASIS_POINTS
+from greentic.spec.lifecycle import Lifecycle
+from greentic.spec.references import PackDescriptor, SecretRef
+from greentic.spec.revision import Revision
+from greentic.spec.traffic import TrafficSplit
+
+Key = TypeVar("Key")
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """One broken rule: its name, its place in the document, and what is wrong."""
+
+    rule: str
+    path: str
+    message: str
+
+
+def check(environment: Environment) -> None:
+    """Raise SpecViolation when any rule is broken; `details.violations` lists them all."""
+    found = list(violations(environment))
+    if found:
+        first = found[0]
+        raise SpecViolation(
+            first.rule,
+            f"{first.path}: {first.message}" + (f" (and {len(found) - 1} more)" if len(found) > 1 else ""),
+            details={
+                "violations": [{"rule": one.rule, "path": one.path, "message": one.message} for one in found[:100]]
+            },
+        )
+
+
+def violations(environment: Environment) -> Iterator[Violation]:
+    """Every broken rule of `environment`, in document order."""
+    yield from _host(environment)
+    yield from _packs(environment)
+    yield from _revisions(environment)
+    yield from _deployments(environment)
+    yield from _splits(environment)
+    yield from _endpoints(environment)
+    yield from _extensions(environment)
+
+
+def _host(environment: Environment) -> Iterator[Violation]:
+    if environment.host_config.env_id != environment.environment_id:
+        yield _foreign("host_config", "host_config", environment.host_config.env_id, environment.environment_id)
+    if environment.credentials_ref is not None:
+        yield from _secret(
+            environment.credentials_ref, "credentials_ref", environment.environment_id, "credentials_ref"
+        )
+
+
+def _packs(environment: Environment) -> Iterator[Violation]:
+    for index, binding in enumerate(environment.packs):
+        if not binding.slot.single:
+            yield Violation("NotPackSlot", f"packs.{index}.slot", f"the slot {binding.slot} does not stand in packs")
+    for slot in _repeated(binding.slot.value for binding in environment.packs):
+        yield Violation("DuplicateCapabilitySlot", "packs", f"the slot {slot} is bound twice")
+
+
+def _revisions(environment: Environment) -> Iterator[Violation]:
+    deployments = {deployment.deployment_id: deployment for deployment in environment.bundles}
+    for repeated in _repeated(revision.revision_id for revision in environment.revisions):
+        yield Violation("DuplicateRevision", "revisions", f"the revision {repeated} stands twice")
+    sequences: set[tuple[str, int]] = set()
+    for index, revision in enumerate(environment.revisions):
+        path = f"revisions.{index}"
+        if revision.env_id != environment.environment_id:
+            yield _foreign("revision", f"{path}.env_id", revision.env_id, environment.environment_id)
+        owner = deployments.get(revision.deployment_id)
+        if owner is None:
+            yield Violation(
+                "UnknownDeployment",
+                f"{path}.deployment_id",
+                f"there is no deployment {revision.deployment_id}",
+            )
+        elif owner.bundle_id != revision.bundle_id:
+            yield Violation(
+                "BundleRevisionWrongBundle",
+                f"{path}.bundle_id",
+                f"the deployment is of the bundle '{owner.bundle_id}', not '{revision.bundle_id}'",
+            )
+        if (revision.deployment_id, revision.sequence) in sequences:
+            yield Violation("DuplicateSequence", f"{path}.sequence", f"the sequence {revision.sequence} stands twice")
+        sequences.add((revision.deployment_id, revision.sequence))
+
+
+def _deployments(environment: Environment) -> Iterator[Violation]:
+    for repeated in _repeated(deployment.deployment_id for deployment in environment.bundles):
+        yield Violation("DuplicateDeployment", "bundles", f"the deployment {repeated} stands twice")
+    for bundle, customer in _repeated(
+        (deployment.bundle_id, deployment.customer_id) for deployment in environment.bundles
+    ):
+        yield Violation("AlreadyDeployed", "bundles", f"the bundle '{bundle}' is deployed twice for '{customer}'")
+    revisions = {revision.revision_id: revision for revision in environment.revisions}
+    packs: dict[str, set[str]] = {}
+    for revision in environment.revisions:
+        if revision.lifecycle is not Lifecycle.ARCHIVED and revision.pack_list:
+            packs.setdefault(revision.deployment_id, set()).update(entry.pack_id for entry in revision.pack_list)
+    for index, deployment in enumerate(environment.bundles):
+        path = f"bundles.{index}"
+        if deployment.env_id != environment.environment_id:
+            yield _foreign("bundle_deployment", f"{path}.env_id", deployment.env_id, environment.environment_id)
+        yield from deployment_violations(deployment, path)
+        yield from _current(deployment, revisions, path)
+        known = packs.get(deployment.deployment_id)
+        for pack in deployment.config_overrides:
+            if known is not None and pack not in known:
+                yield Violation(
+                    "ConfigOverridePackNotInRevisions",
+                    f"{path}.config_overrides",
+                    f"no revision of the deployment has a pack '{pack}' (it has {', '.join(sorted(known))})",
+                )
+    yield from _routes(environment)
+
+
+def _current(deployment: BundleDeployment, revisions: dict[str, Revision], path: str) -> Iterator[Violation]:
+    for revision_id in deployment.current_revisions:
+        revision = revisions.get(revision_id)
+        if revision is None:
+            yield Violation("UnknownRevision", f"{path}.current_revisions", f"there is no revision {revision_id}")
+        elif revision.deployment_id != deployment.deployment_id:
+            yield Violation(
+                "BundleRevisionWrongDeployment",
+                f"{path}.current_revisions",
+                f"the revision {revision_id} belongs to another deployment",
+            )
+
+
+def deployment_violations(deployment: BundleDeployment, path: str) -> Iterator[Violation]:
+    """The rules of one deployment alone: shares, routes, overrides."""
+    total = sum(share.basis_points for share in deployment.revenue_share)
+    if total != BASIS_POINTS:
+        yield Violation(
+            "BasisPointsSum",
+            f"{path}.revenue_share",
+            f"the shares sum to {total} basis points, not {BASIS_POINTS}",
+        )
+    for party in _repeated(share.party_id for share in deployment.revenue_share):
+        yield Violation("DuplicateParty", f"{path}.revenue_share", f"the party '{party}' has two shares")
+    yield from _binding(deployment.route_binding, f"{path}.route_binding")
+    yield from _overrides(deployment.config_overrides, f"{path}.config_overrides")
+
+
+def _binding(binding: RouteBinding, path: str) -> Iterator[Violation]:
+    for host in binding.hosts:
+        if canonical_host(host) == "" or any(character in host for character in "/ \t\r\n,?#@*"):
+            yield Violation("InvalidHost", f"{path}.hosts", f"'{host}' is not a host name")
+    for prefix in binding.path_prefixes:
+        if (
+            not prefix.startswith("/")
+            or "//" in prefix
+            or any(character in prefix for character in " \t\r\n?#%\\")
+            or any(segment in {".", ".."} for segment in prefix.split("/"))
+        ):
+            yield Violation(
+                "InvalidPathPrefix",
+                f"{path}.path_prefixes",
+                f"'{prefix}' is not a path prefix: it begins with '/', without '..', '//', '?', '#', '%' or spaces",
+            )
+    for host in _repeated(canonical_host(host) for host in binding.hosts):
+        yield Violation("DuplicateHost", f"{path}.hosts", f"the host '{host}' stands twice")
+    for prefix in _repeated(canonical_prefix(prefix) for prefix in binding.path_prefixes):
+        yield Violation("DuplicatePathPrefix", f"{path}.path_prefixes", f"the prefix '{prefix}' stands twice")
+
+
+def _overrides(overrides: Overrides, path: str) -> Iterator[Violation]:
+    if len(overrides) > MAX_OVERRIDE_PACKS:
+        yield Violation("ConfigOverridesTooManyPacks", path, f"{len(overrides)} packs, at most {MAX_OVERRIDE_PACKS}")
+    for pack, values in overrides.items():
+        if not pack:
+            yield Violation("ConfigOverrideEmptyPackId", path, "a pack id is empty")
+        if len(values) > MAX_OVERRIDE_KEYS:
+            yield Violation(
+                "ConfigOverridesTooManyKeysForPack",
+                f"{path}.{pack}",
+                f"{len(values)} keys, at most {MAX_OVERRIDE_KEYS}",
+            )
+        if "" in values:
+            yield Violation("ConfigOverrideEmptyKey", f"{path}.{pack}", "a key is empty")
+    size = len(json.dumps(overrides, separators=(",", ":"), ensure_ascii=False).encode())
+    if size > MAX_OVERRIDE_BYTES:
+        yield Violation("ConfigOverridesTooLarge", path, f"{size} bytes, at most {MAX_OVERRIDE_BYTES}")
+
+
+def canonical_host(host: str) -> str:
+    """A host as it is compared: trimmed, lower case, without port and trailing dot."""
+    text = host.strip().lower()
+    if text.startswith("["):
+        return text.partition("]")[0] + "]"
+    return text.partition(":")[0].removesuffix(".")
+
+
+def canonical_prefix(prefix: str) -> str:
+    """A path prefix as it is compared: one leading slash, no trailing one; the root is `/`."""
+    return "/" + prefix.strip("/")
+
+
+def _routes(environment: Environment) -> Iterator[Violation]:
+    owners: dict[tuple[str, str], int] = {}
+    for index, deployment in enumerate(environment.bundles):
+        if deployment.status is DeploymentStatus.ARCHIVED:
+            continue
+        binding = deployment.route_binding
+        for host in {canonical_host(host) for host in binding.hosts} or {""}:
+            for prefix in {canonical_prefix(prefix) for prefix in binding.path_prefixes} or {"/"}:
+                other = owners.setdefault((host, prefix), index)
+                if other != index:
+                    yield Violation(
+                        "OverlappingRoute",
+                        f"bundles.{index}.route_binding",
+                        f"{host or 'any host'} {prefix} is already routed to "
+                        f"'{environment.bundles[other].bundle_id}' "
+                        f"({environment.bundles[other].customer_id}); give one of them another --path-prefix or --host",
+                    )
+
+
+def _splits(environment: Environment) -> Iterator[Violation]:
+    for repeated in _repeated(split.deployment_id for split in environment.traffic_splits):
+        yield Violation("DuplicateSplit", "traffic_splits", f"the deployment {repeated} has two splits")
+    deployments = {deployment.deployment_id: deployment for deployment in environment.bundles}
+    revisions = {revision.revision_id: revision for revision in environment.revisions}
+    for index, split in enumerate(environment.traffic_splits):
+        path = f"traffic_splits.{index}"
+        if split.env_id != environment.environment_id:
+            yield _foreign("traffic_split", f"{path}.env_id", split.env_id, environment.environment_id)
+        yield from split_violations(split, path)
+        deployment = deployments.get(split.deployment_id)
+        if deployment is None:
+            yield Violation(
+                "UnknownDeployment", f"{path}.deployment_id", f"there is no deployment {split.deployment_id}"
+            )
+            continue
+        if deployment.bundle_id != split.bundle_id:
+            yield Violation(
+                "SplitDeploymentBundleMismatch",
+                f"{path}.bundle_id",
+                f"the deployment is of the bundle '{deployment.bundle_id}', not '{split.bundle_id}'",
+            )
+        for position, entry in enumerate(split.entries):
+            revision = revisions.get(entry.revision_id)
+            place = f"{path}.entries.{position}"
+            if revision is None:
+                yield Violation("UnknownRevision", place, f"there is no revision {entry.revision_id}")
+            elif revision.deployment_id != split.deployment_id:
+                yield Violation(
+                    "SplitRevisionWrongDeployment",
+                    place,
+                    f"the revision {entry.revision_id} belongs to another deployment",
+                )
+            elif revision.bundle_id != split.bundle_id:
+                yield Violation(
+                    "SplitRevisionWrongBundle",
+                    place,
+                    f"the revision {entry.revision_id} is of another bundle",
+                )
+
+
+def split_violations(split: TrafficSplit, path: str) -> Iterator[Violation]:
+    """The rules of one split alone: weights sum to 10,000, each revision once, the slot table agrees."""
+    total = sum(entry.weight_bps for entry in split.entries)
+    if total != BASIS_POINTS:
+        yield Violation(
+            "BasisPointsSum",
+            f"{path}.entries",
+            f"the weights sum to {total} basis points, not {BASIS_POINTS}",
+        )
+    for repeated in _repeated(entry.revision_id for entry in split.entries):
+        yield Violation("DuplicateSplitEntry", f"{path}.entries", f"the revision {repeated} stands twice")
+    if split.slots:
+        counted: Counter[int] = Counter()
+        for count, index in split.slots:
+            counted[index] += count
+        wanted = {index: entry.weight_bps for index, entry in enumerate(split.entries) if entry.weight_bps}
+        if dict(counted) != wanted:
+            yield Violation("SlotTable", f"{path}.slots", "the slot table does not agree with the weights")
+
+
+def _endpoints(environment: Environment) -> Iterator[Violation]:
+    for repeated in _repeated(endpoint.endpoint_id for endpoint in environment.messaging_endpoints):
+        yield Violation("DuplicateMessagingEndpoint", "messaging_endpoints", f"the endpoint {repeated} stands twice")
+    for kind, provider in _repeated(
+        (endpoint.provider_type, endpoint.provider_id) for endpoint in environment.messaging_endpoints
+    ):
+        yield Violation("DuplicateProviderInstance", "messaging_endpoints", f"{kind} '{provider}' has two endpoints")
+    deployed = {deployment.bundle_id for deployment in environment.bundles}
+    for index, endpoint in enumerate(environment.messaging_endpoints):
+        yield from _endpoint(endpoint, f"messaging_endpoints.{index}", environment.environment_id, deployed)
+
+
+def _endpoint(endpoint: MessagingEndpoint, path: str, environment_id: str, deployed: set[str]) -> Iterator[Violation]:
+    if endpoint.env_id != environment_id:
+        yield _foreign("messaging_endpoint", f"{path}.env_id", endpoint.env_id, environment_id)
+    if not endpoint.provider_id.strip():
+        yield Violation("EmptyMessagingProviderId", f"{path}.provider_id", "must not be blank")
+    if not endpoint.provider_type.strip():
+        yield Violation("EmptyMessagingProviderType", f"{path}.provider_type", "must not be blank")
+    webhook = () if endpoint.webhook_secret_ref is None else (endpoint.webhook_secret_ref,)
+    for uri in (*endpoint.secret_refs, *webhook):
+        yield from _secret(uri, f"{path}.secret_refs", environment_id, "messaging_endpoint")
+    for bundle in endpoint.linked_bundles:
+        if bundle not in deployed:
+            yield Violation(
+                "MessagingEndpointBundleNotLinked",
+                f"{path}.linked_bundles",
+                f"the bundle '{bundle}' is not deployed",
+            )
+    if endpoint.welcome_flow is not None:
+        if not endpoint.welcome_flow.flow_id.strip():
+            yield Violation("EmptyWelcomeFlowId", f"{path}.welcome_flow.flow_id", "must not be blank")
+        if endpoint.welcome_flow.bundle_id not in endpoint.linked_bundles:
+            yield Violation("WelcomeFlowBundleNotLinked", f"{path}.welcome_flow.bundle_id", "must be a linked bundle")
+
+
+def _extensions(environment: Environment) -> Iterator[Violation]:
+    for path, instance in _repeated(
+        (PackDescriptor.parse(extension.kind).path, extension.instance_id or "") for extension in environment.extensions
+    ):
+        yield Violation("DuplicateExtension", "extensions", f"{path}{'/' if instance else ''}{instance} is bound twice")
+
+
+def _secret(uri: str, path: str, environment_id: str, context: str) -> Iterator[Violation]:
+    try:
+        named = SecretRef.parse(uri).environment_id
+    except InvalidArgument as error:
+        yield Violation("InvalidSecretRef", path, error.message)
+        return
+    if named != environment_id:
+        yield Violation("CrossEnvRef", path, f"{context}: '{uri}' belongs to the environment '{named}'")
+
+
+def _foreign(context: str, path: str, actual: str, expected: str) -> Violation:
+    return Violation("EnvIdMismatch", path, f"{context} names the environment '{actual}', this one is '{expected}'")
+
+
+def _repeated(keys: Iterable[Key]) -> list[Key]:
+    return [key for key, count in Counter(keys).items() if count > 1]

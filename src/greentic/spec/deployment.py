@@ -45,7 +45,7 @@ class TenantSelector(Document):
 
 
 class RouteBinding(Document):
-    """Which requests reach the deployment: those for any of the hosts (none: every host) under any prefix (none: `/`)."""
+    """Which requests reach the deployment: for any of the hosts (none: every host) under any prefix (none: `/`)."""
 
     hosts: tuple[str, ...] = ()
     path_prefixes: tuple[str, ...] = ()

@@ -1,0 +1,189 @@
+"""The contract of the deployer slot (reference 03, section 2.1, with its holes closed).
+
+What every implementation must guarantee, before any method:
+
+1. **Idempotence.** Every verb may be called again with the same arguments, after success, after failure, after a crash
+   of either side, and ends in the same state of the world. Nothing is applied twice.
+2. **Preconditions first.** Pure preconditions (revision known, split present, sum 10,000) are checked before the first
+   call to the provider and refused with typed errors; a refused call changes nothing.
+3. **Desired state is an argument.** Each call gets the whole environment as recorded, and the number of that record. A
+   deployer never moves a lifecycle and never writes to a store; the caller does, after the side effect succeeded. A call
+   that carries an older number than one already applied must not undo the newer.
+4. **Truth by observation.** `warm_revision` returns only when the worker answers its health path, and raises GateFailed
+   with the worker's last log lines when it does not. `apply_traffic_split` returns only when every router serves that
+   generation. `observe` reports what is, not what was asked.
+5. **Isolation.** A verb on one deployment touches nothing of another.
+6. **Cancellation.** A call that is cancelled or times out leaves a state from which the same call converges.
+
+Errors: NotFound (revision, split), SpecViolation (a split that does not sum to 10,000), GateFailed (not healthy),
+TimedOut, Conflict (a newer state was applied), ProviderError (anything the provider said).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from greentic.spec.environment import Environment
+from greentic.spec.errors import NotFound, SpecViolation
+from greentic.spec.identifiers import BASIS_POINTS
+from greentic.spec.revision import Revision
+from greentic.spec.traffic import TrafficSplit
+
+Progress = Callable[[str], None]
+"""Told one short line per step of long work, in a person's words."""
+
+
+def silent(_: str) -> None:
+    """Progress for nobody."""
+
+
+@dataclass(frozen=True, slots=True)
+class DesiredState:
+    """The environment as recorded, and the generation of that record (it grows with every change)."""
+
+    environment: Environment
+    generation: int
+
+    def revision(self, revision_id: str) -> Revision:
+        """The revision of that id; NotFound otherwise."""
+        revision = self.environment.revision(revision_id)
+        if revision is None:
+            raise NotFound(
+                f"there is no revision {revision_id} in the environment '{self.environment.environment_id}'",
+                details={"env_id": self.environment.environment_id, "revision_id": revision_id},
+            )
+        return revision
+
+    def split(self, deployment_id: str) -> TrafficSplit:
+        """The deployment's live split; NotFound when it has none, SpecViolation when it does not sum to 10,000."""
+        split = self.environment.split(deployment_id)
+        if split is None:
+            raise NotFound(
+                f"the deployment {deployment_id} has no traffic split",
+                details={"env_id": self.environment.environment_id, "deployment_id": deployment_id},
+                next_step="gtc op traffic set NAME v1=100%",
+            )
+        total = sum(entry.weight_bps for entry in split.entries)
+        if total != BASIS_POINTS:
+            raise SpecViolation("BasisPointsSum", f"the split of {deployment_id} sums to {total}, not {BASIS_POINTS}")
+        return split
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """Proof that routers serve a generation of one deployment's split; times in milliseconds.
+
+    `acknowledged` and `expected` count router replicas; `missing` names those that did not answer.
+    """
+
+    deployment_id: str
+    generation: int
+    acknowledged: int
+    expected: int
+    milliseconds: float
+    missing: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class DrainReport:
+    """How a drain ended: requests that finished, requests that were cut at the deadline, seconds it took."""
+
+    revision_id: str
+    finished: int
+    cut: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class RevisionObservation:
+    """What is seen of one revision's worker.
+
+    `state` is `absent`, `starting`, `healthy`, `unhealthy`, `backing-off` or `failed`. Counters are since the router
+    started; latencies are milliseconds; None where nothing was measured.
+    """
+
+    revision_id: str
+    state: str
+    detail: str = ""
+    process_id: int | None = None
+    restarts: int = 0
+    started_at: str | None = None
+    in_flight: int = 0
+    requests: int = 0
+    errors: int = 0
+    p50_ms: float | None = None
+    p99_ms: float | None = None
+    log: str | None = None
+
+    @property
+    def healthy(self) -> bool:
+        """Whether the worker answers its health path."""
+        return self.state == "healthy"
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What is seen of an environment on its provider.
+
+    `running` tells whether the data plane is up; `url` where it is reached; `generations` the split generation that all
+    routers serve, per deployment; `discovered` other values worth knowing, by name.
+    """
+
+    running: bool
+    url: str | None = None
+    routers: int = 0
+    generations: Mapping[str, int] = field(default_factory=dict)
+    revisions: Mapping[str, RevisionObservation] = field(default_factory=dict)
+    discovered: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class DeployerContext:
+    """What a deployer is given when it is made.
+
+    `folder` is the environment's folder: `revisions/<rev>/bundle/` holds each revision's unpacked bundle, and the deployer
+    may keep state of its own under `run/` and `logs/`. `answers` are the wizard's answers of the binding.
+    """
+
+    environment_id: str
+    folder: Path
+    answers: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Deployer(Protocol):
+    """Runs revisions somewhere and makes the routers there follow the dial. See the guarantees above."""
+
+    async def stage_revision(self, desired: DesiredState, revision_id: str, progress: Progress = silent) -> None:
+        """Prepare what a later warm needs (upload, unpack, install); nothing runs yet."""
+
+    async def warm_revision(self, desired: DesiredState, revision_id: str, progress: Progress = silent) -> None:
+        """Make the worker exist and wait until it answers its health path. GateFailed with its reason otherwise."""
+
+    async def drain_revision(self, desired: DesiredState, revision_id: str, progress: Progress = silent) -> DrainReport:
+        """No new sessions; wait for what is in flight, at most the revision's `drain_seconds`; then end the worker."""
+
+    async def archive_revision(self, desired: DesiredState, revision_id: str, progress: Progress = silent) -> None:
+        """Leave nothing of the revision at the provider; fine when it is already gone."""
+
+    async def apply_traffic_split(
+        self, desired: DesiredState, deployment_id: str, progress: Progress = silent
+    ) -> Receipt:
+        """Make every router serve the recorded split (or the recorded absence of one) and return their receipt."""
+
+    async def reconcile(self, desired: DesiredState, progress: Progress = silent) -> Observation:
+        """Make the provider match the whole recorded environment; start the data plane when it is down."""
+
+    async def observe(self, desired: DesiredState) -> Observation:
+        """What is, without changing it."""
+
+    async def serve(self, desired: DesiredState, progress: Progress = silent) -> None:
+        """Run the data plane in the foreground until it is stopped. ProviderError where that makes no sense."""
+
+    async def stop(self, desired: DesiredState, progress: Progress = silent) -> bool:
+        """End the data plane and every worker; the record stays. False when it was not running."""
+
+    async def preview(self, desired: DesiredState, revision_id: str, seconds: int) -> str:
+        """A token that reaches this ready revision at any share, for `seconds`."""

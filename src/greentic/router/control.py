@@ -1,0 +1,180 @@
+"""The control socket between a router process and its parent: the messages and the parent's side.
+
+Parent to router: `configure`, `report`, `drain`, `stop`; each carries a number in `request`, and answers carry it back, so
+that they may come in any order. Router to parent: `ready` once, then `acknowledged`, `refused`, `report`, `drained`. The
+socket is an inherited, connected Unix stream socket; nothing on it is secret to its two ends, and nothing else can open it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from greentic.router.frames import FrameReader, encode_frame
+from greentic.spec.errors import GreenticError, InputOutput, InvalidArgument, SpecViolation, TimedOut
+
+_T = TypeVar("_T")
+
+ANSWER_SECONDS = 10.0
+"""How long the parent waits for an answer that needs no work in flight to end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledgement:
+    """The router serves table `version`: the generation of each deployment, and what compiling took (milliseconds).
+
+    `warnings` names routes that can never match because an earlier deployment has the same host and prefix.
+    """
+
+    version: int
+    generations: Mapping[str, int]
+    compile_ms: float
+    warnings: tuple[str, ...] = field(default=())
+
+
+@dataclass(frozen=True, slots=True)
+class DrainReport:
+    """How a drain ended: requests in flight that finished by themselves, and those cut at the deadline."""
+
+    finished: int
+    cut: int
+
+
+class RouterControl(asyncio.Protocol):
+    """The parent's end of one router's control socket. Made by `RouterControl.connect`."""
+
+    def __init__(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._frames = FrameReader()
+        self._transport: asyncio.Transport | None = None
+        self._waiting: dict[int, asyncio.Future[dict[str, Any]]] = {}
+        self._number = 0
+        self._ready: asyncio.Future[int] = loop.create_future()
+        self._closed: asyncio.Future[None] = loop.create_future()
+
+    @classmethod
+    async def connect(cls, connection: socket.socket) -> RouterControl:
+        """Speak over `connection`, the parent's end of a socket pair; it is owned by the returned object."""
+        connection.setblocking(False)
+        loop = asyncio.get_running_loop()
+        _, control = await loop.create_unix_connection(cls, sock=connection)
+        return control
+
+    # What the parent asks
+
+    async def ready(self, timeout: float = ANSWER_SECONDS) -> int:
+        """Wait until the router accepts connections; its process id. Raises TimedOut or InputOutput."""
+        return await self._bounded(asyncio.shield(self._ready), timeout, "ready")
+
+    async def configure(self, table: Mapping[str, Any], timeout: float = ANSWER_SECONDS) -> Acknowledgement:
+        """Have the router serve `table` (the document of `RoutingTable.parse`).
+
+        Raises SpecViolation (`routing-table`) with the router's reason when it refuses, in which case it serves the old
+        table on; TimedOut; InputOutput when the router is gone.
+        """
+        answer = await self._ask({"type": "configure", "table": table}, timeout)
+        return Acknowledgement(
+            version=answer["version"],
+            generations=answer["generations"],
+            compile_ms=answer["compile_ms"],
+            warnings=tuple(answer.get("warnings", ())),
+        )
+
+    async def report(self, timeout: float = ANSWER_SECONDS) -> dict[str, Any]:
+        """What the router has counted since its start; the shape is that of `greentic.router.report.build_report`."""
+        answer = await self._ask({"type": "report"}, timeout)
+        return {key: value for key, value in answer.items() if key not in ("type", "request")}
+
+    async def drain(self, revision_id: str, deadline_seconds: float, timeout: float | None = None) -> DrainReport:
+        """Wait until nothing is in flight to the revision, at most `deadline_seconds`, then cut the rest.
+
+        `timeout` bounds the answer itself and is the deadline plus ANSWER_SECONDS when not given.
+        """
+        message = {"type": "drain", "revision_id": revision_id, "deadline_seconds": deadline_seconds}
+        answer = await self._ask(message, deadline_seconds + ANSWER_SECONDS if timeout is None else timeout)
+        return DrainReport(finished=answer["finished"], cut=answer["cut"])
+
+    async def stop(self, grace_seconds: float, timeout: float | None = None) -> None:
+        """Have the router accept no more, finish what is in flight within `grace_seconds`, and exit; wait for that."""
+        self._send({"type": "stop", "grace_seconds": grace_seconds})
+        await self.wait_closed(grace_seconds + ANSWER_SECONDS if timeout is None else timeout)
+
+    async def wait_closed(self, timeout: float = ANSWER_SECONDS) -> None:
+        """Wait until the router has closed its end, which it does when it exits. Raises TimedOut."""
+        await self._bounded(asyncio.shield(self._closed), timeout, "closed")
+
+    def close(self) -> None:
+        """Close this end. A router whose parent's end is closed stops."""
+        if self._transport is not None:
+            self._transport.close()
+
+    # The wire
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            messages = self._frames.feed(data)
+        except SpecViolation as error:
+            self._end(InputOutput(f"the router sent a broken control message: {error.message}"))
+            self.close()
+            return
+        for message in messages:
+            self._receive(message)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._end(InputOutput("the router closed its control socket"))
+        if not self._closed.done():
+            self._closed.set_result(None)
+
+    def _receive(self, message: dict[str, Any]) -> None:
+        if message["type"] == "ready":
+            if not self._ready.done():
+                self._ready.set_result(int(message["pid"]))
+            return
+        future = self._waiting.pop(message.get("request", -1), None)
+        if future is None or future.done():
+            return
+        if message["type"] == "refused":
+            future.set_exception(SpecViolation("routing-table", str(message.get("reason", "refused"))))
+        else:
+            future.set_result(message)
+
+    def _end(self, error: GreenticError) -> None:
+        waiting, self._waiting = self._waiting, {}
+        futures: list[asyncio.Future[Any]] = [*waiting.values(), self._ready]
+        for future in futures:
+            if not future.done():
+                future.set_exception(error)
+                future.exception()  # seen: nobody has to be waiting
+
+    def _send(self, message: dict[str, Any]) -> None:
+        if self._transport is None or self._transport.is_closing():
+            raise InputOutput("the router closed its control socket")
+        self._transport.write(encode_frame(message))
+
+    async def _ask(self, message: dict[str, Any], timeout: float) -> dict[str, Any]:
+        if timeout <= 0:
+            raise InvalidArgument("a timeout must be greater than 0 seconds")
+        self._number += 1
+        number = self._number
+        future: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+        self._waiting[number] = future
+        try:
+            self._send({**message, "request": number})
+            return await self._bounded(future, timeout, str(message["type"]))
+        finally:
+            self._waiting.pop(number, None)
+
+    @staticmethod
+    async def _bounded(awaitable: asyncio.Future[_T], timeout: float, what: str) -> _T:
+        try:
+            async with asyncio.timeout(timeout):
+                return await awaitable
+        except TimeoutError as error:
+            raise TimedOut(f"the router did not answer '{what}' within {timeout:g} s") from error

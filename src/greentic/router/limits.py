@@ -1,0 +1,55 @@
+"""The bounds of the data path: sizes in bytes, times in seconds. All of them can be overridden by a table's options."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from greentic.spec.errors import SpecViolation
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one client, one request and one upstream connection may take.
+
+    Times are checked by one coarse sweep (`greentic.router.gateway.TICK_SECONDS`), so each is exact to that tick.
+    """
+
+    max_connections: int = 10_000
+    max_url_bytes: int = 16 * 1024
+    max_header_bytes: int = 64 * 1024
+    max_headers: int = 128
+    max_body_bytes: int = 64 * 1024 * 1024
+    header_seconds: float = 10.0
+    body_idle_seconds: float = 60.0
+    keep_alive_seconds: float = 75.0
+    write_stall_seconds: float = 60.0
+    connect_seconds: float = 2.0
+    connect_retry_seconds: float = 2.0
+    response_head_seconds: float = 60.0
+    response_idle_seconds: float = 300.0
+    stream_idle_seconds: float = 3600.0
+    upstream_idle_seconds: float = 30.0
+
+    @staticmethod
+    def parse(document: Any) -> Limits:
+        """Limits from the overrides in a table's `options.limits`; unknown names are ignored.
+
+        Raises SpecViolation (`limits`) when a value is no positive finite number, or no whole number where one is due.
+        """
+        if not isinstance(document, Mapping):
+            raise SpecViolation("limits", "options.limits must be an object")
+        values: dict[str, Any] = {}
+        for field in fields(Limits):
+            if field.name not in document:
+                continue
+            value = document[field.name]
+            whole = field.name.startswith("max_")
+            if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
+                raise SpecViolation("limits", f"options.limits.{field.name} must be a number")
+            if value <= 0 or value > 1 << 53 or not math.isfinite(value):
+                raise SpecViolation("limits", f"options.limits.{field.name} must be greater than 0")
+            values[field.name] = value
+        return Limits(**values)

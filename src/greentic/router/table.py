@@ -1,0 +1,239 @@
+"""The routing table as the parent sends it: parsed once, at the edge, into typed values.
+
+`RoutingTable.parse` checks everything the data path relies on, so that nothing behind it has to. Keys it does not know are
+ignored: a newer parent may speak to an older router.
+"""
+
+from __future__ import annotations
+
+import binascii
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from greentic.router.keys import RING_LIMIT, SECRET_BYTES, KeyRing, SigningKey
+from greentic.router.limits import Limits
+from greentic.spec.errors import SpecViolation
+
+SLOTS: Final = 10_000
+"""Slots of a deployment's table: one per basis point."""
+REVISION_LIMIT: Final = 256
+"""Revisions listed per deployment: a slot is one byte."""
+DEFAULT_PIN_SECONDS: Final = 3600
+
+_IDENTIFIER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+_HOST = re.compile(r"[a-z0-9_]([a-z0-9._-]{0,252})?|[0-9a-f:]*:[0-9a-f:.]*")
+_PREFIX = re.compile(r"(/[A-Za-z0-9._~!$&'()*+,;=:@-]+)+|/")
+_ADDRESS = re.compile(r"(?:([A-Za-z0-9._-]{1,253})|\[([0-9A-Fa-f:.]{2,45})\]):([0-9]{1,5})")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+
+
+@dataclass(frozen=True, slots=True)
+class RevisionRow:
+    """A revision that the router may reach. `since`: the generation at which it last entered the split."""
+
+    revision_id: str
+    host: str
+    port: int
+    draining: bool
+    since: int
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeploymentRow:
+    """A deployment with its route, its revisions and the slot table as run lengths (count, index into `revisions`)."""
+
+    deployment_id: str
+    bundle_id: str
+    customer_id: str
+    tenant: str
+    team: str
+    hosts: tuple[str, ...]
+    path_prefixes: tuple[str, ...]
+    generation: int
+    pin_seconds: int
+    revisions: tuple[RevisionRow, ...]
+    slots: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RoutingTable:
+    """Everything a router serves: one environment's deployments, the keys and the options."""
+
+    version: int
+    env_id: str
+    keys: KeyRing
+    deployments: tuple[DeploymentRow, ...]
+    stamp_revision: bool
+    limits: Limits
+
+    @staticmethod
+    def parse(document: Any) -> RoutingTable:
+        """The table in a `configure` message.
+
+        Raises SpecViolation naming the rule: `routing-table` (shape), `routing-keys`, `routing-address`, `route-binding`,
+        `traffic-slots`, `revision-unique`, `deployment-unique` or `limits`. The secret of a key is never in a message.
+        """
+        root = _object(document, "table")
+        options = _object(root.get("options", {}), "options")
+        rows = tuple(_deployment(entry) for entry in _list(root, "deployments", "table"))
+        _unique([row.deployment_id for row in rows], "deployment-unique", "deployment")
+        _unique([revision.revision_id for row in rows for revision in row.revisions], "revision-unique", "revision")
+        return RoutingTable(
+            version=_integer(root, "version", "table"),
+            env_id=_identifier(root, "env_id", "table"),
+            keys=_ring(root.get("keys")),
+            deployments=rows,
+            stamp_revision=_flag(options, "stamp_revision"),
+            limits=Limits.parse(options.get("limits", {})),
+        )
+
+
+def _object(value: Any, where: str) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise SpecViolation("routing-table", f"{where} must be an object")
+    return value
+
+
+def _list(document: Mapping[str, Any], key: str, where: str) -> list[Any]:
+    value = document.get(key)
+    if not isinstance(value, list):
+        raise SpecViolation("routing-table", f"{where}.{key} must be a list")
+    return value
+
+
+def _text(document: Mapping[str, Any], key: str, where: str) -> str:
+    value = document.get(key)
+    if not isinstance(value, str) or len(value) > 256 or _CONTROL.search(value):
+        raise SpecViolation("routing-table", f"{where}.{key} must be text of at most 256 printable characters")
+    return value
+
+
+def _identifier(document: Mapping[str, Any], key: str, where: str) -> str:
+    value = document.get(key)
+    if not isinstance(value, str) or not _IDENTIFIER.fullmatch(value):
+        raise SpecViolation("routing-table", f"{where}.{key} must be an identifier: letters, digits, '.', '_', '-'")
+    return value
+
+
+def _integer(document: Mapping[str, Any], key: str, where: str, default: int | None = None) -> int:
+    value = document.get(key, default)
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 1 << 63:
+        raise SpecViolation("routing-table", f"{where}.{key} must be a whole number of at least 0")
+    return value
+
+
+def _flag(document: Mapping[str, Any], key: str) -> bool:
+    value = document.get(key, False)
+    if not isinstance(value, bool):
+        raise SpecViolation("routing-table", f"options.{key} must be true or false")
+    return value
+
+
+def _unique(names: list[str], rule: str, noun: str) -> None:
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise SpecViolation(rule, f"{noun} {name} is listed twice")
+        seen.add(name)
+
+
+def _ring(value: Any) -> KeyRing:
+    document = _object(value, "keys")
+    entries = _list(document, "ring", "keys")
+    if not 1 <= len(entries) <= RING_LIMIT:
+        raise SpecViolation("routing-keys", f"keys.ring must hold 1 to {RING_LIMIT} keys")
+    active = _identifier(document, "active", "keys")
+    keys: list[SigningKey] = []
+    for entry in entries:
+        row = _object(entry, "keys.ring entry")
+        kid = _identifier(row, "kid", "keys.ring")
+        text = row.get("secret")
+        try:
+            secret = binascii.a2b_base64(text.encode("ascii"), strict_mode=True) if isinstance(text, str) else b""
+        except ValueError:
+            secret = b""
+        if len(secret) != SECRET_BYTES:
+            raise SpecViolation("routing-keys", f"the secret of key {kid} must be base64 of {SECRET_BYTES} bytes")
+        keys.append(SigningKey(kid, secret))
+    _unique([key.kid for key in keys], "routing-keys", "key")
+    if active not in {key.kid for key in keys}:
+        raise SpecViolation("routing-keys", f"the active key {active} is not in the ring")
+    # Stable: the active key first, the others newest first as the parent lists them.
+    return KeyRing(tuple(sorted(keys, key=lambda key: key.kid != active)))
+
+
+def _deployment(value: Any) -> DeploymentRow:
+    row = _object(value, "deployments entry")
+    deployment_id = _identifier(row, "deployment_id", "deployment")
+    where = f"deployment {deployment_id}"
+    revisions = tuple(_revision(entry, where) for entry in _list(row, "revisions", where))
+    if len(revisions) > REVISION_LIMIT:
+        raise SpecViolation("routing-table", f"{where} lists more than {REVISION_LIMIT} revisions")
+    return DeploymentRow(
+        deployment_id=deployment_id,
+        bundle_id=_text(row, "bundle_id", where),
+        customer_id=_text(row, "customer_id", where),
+        tenant=_text(row, "tenant", where),
+        team=_text(row, "team", where),
+        hosts=tuple(_host(host, where) for host in _list(row, "hosts", where)),
+        path_prefixes=tuple(_prefix(prefix, where) for prefix in _list(row, "path_prefixes", where)),
+        generation=_integer(row, "generation", where),
+        pin_seconds=_integer(row, "pin_seconds", where, DEFAULT_PIN_SECONDS),
+        revisions=revisions,
+        slots=_slots(_list(row, "slots", where), len(revisions), where),
+    )
+
+
+def _revision(value: Any, where: str) -> RevisionRow:
+    row = _object(value, f"{where}: revisions entry")
+    revision_id = _identifier(row, "revision_id", where)
+    address = row.get("address")
+    found = _ADDRESS.fullmatch(address) if isinstance(address, str) else None
+    if found is None or not 0 < int(found[3]) < 65536:
+        raise SpecViolation("routing-address", f"revision {revision_id}: address must be host:port")
+    state = row.get("state")
+    if state not in ("ready", "draining"):
+        raise SpecViolation("routing-table", f"revision {revision_id}: state must be ready or draining")
+    return RevisionRow(
+        revision_id=revision_id,
+        host=found[1] or found[2],
+        port=int(found[3]),
+        draining=state == "draining",
+        since=_integer(row, "since", f"revision {revision_id}", 0),
+        name=_text({"name": row.get("name", "")}, "name", f"revision {revision_id}"),
+    )
+
+
+def _host(value: Any, where: str) -> str:
+    text = value.strip().lower() if isinstance(value, str) else ""
+    if text.startswith("[") and text.endswith("]"):
+        text = text[1:-1]
+    if not _HOST.fullmatch(text):
+        raise SpecViolation("route-binding", f"{where}: a host must be a name or an address without a port")
+    return text.removesuffix(".")
+
+
+def _prefix(value: Any, where: str) -> str:
+    text = value.rstrip("/") or "/" if isinstance(value, str) else ""
+    if not _PREFIX.fullmatch(text) or {".", ".."} & set(text.split("/")):
+        raise SpecViolation("route-binding", f"{where}: a path prefix must be '/' or plain segments such as '/api'")
+    return text
+
+
+def _slots(runs: list[Any], revisions: int, where: str) -> tuple[tuple[int, int], ...]:
+    slots: list[tuple[int, int]] = []
+    total = 0
+    for run in runs:
+        if not isinstance(run, list) or len(run) != 2 or any(type(number) is not int for number in run):
+            raise SpecViolation("traffic-slots", f"{where}: a run of slots must be [count, revision index]")
+        count, index = run
+        if not (0 < count <= SLOTS and 0 <= index < revisions):
+            raise SpecViolation("traffic-slots", f"{where}: a run of slots is out of range")
+        slots.append((count, index))
+        total += count
+    if slots and total != SLOTS:
+        raise SpecViolation("traffic-slots", f"{where}: slots must total {SLOTS}, not {total}")
+    return tuple(slots)

@@ -7,8 +7,8 @@ What every implementation must guarantee, before any method:
 2. **Preconditions first.** Pure preconditions (revision known, split present, sum 10,000) are checked before the first
    call to the provider and refused with typed errors; a refused call changes nothing.
 3. **Desired state is an argument.** Each call gets the whole environment as recorded, and the number of that record. A
-   deployer never moves a lifecycle and never writes to a store; the caller does, after the side effect succeeded. A call
-   that carries an older number than one already applied must not undo the newer.
+   deployer never moves a lifecycle and never writes to a store; the caller does, after the side effect succeeded. A
+   call that carries an older number than one already applied must not undo the newer.
 4. **Truth by observation.** `warm_revision` returns only when the worker answers its health path, and raises GateFailed
    with the worker's last log lines when it does not. `apply_traffic_split` returns only when every router serves that
    generation. `observe` reports what is, not what was asked.
@@ -144,8 +144,8 @@ class Observation:
 class DeployerContext:
     """What a deployer is given when it is made.
 
-    `folder` is the environment's folder: `revisions/<rev>/bundle/` holds each revision's unpacked bundle, and the deployer
-    may keep state of its own under `run/` and `logs/`. `answers` are the wizard's answers of the binding.
+    `folder` is the environment's folder: `revisions/<rev>/bundle/` holds each revision's unpacked bundle, and the
+    deployer may keep state of its own under `run/` and `logs/`. `answers` are the wizard's answers of the binding.
     """
 
     environment_id: str

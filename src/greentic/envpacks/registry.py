@@ -1,8 +1,8 @@
 """The registry of env-packs: what is installed, found by entry points, loaded only when used.
 
 A distribution offers an env-pack by an entry point in the group `greentic.env_packs`: the name is the descriptor path
-(`greentic.deployer.k8s`), the object a callable without arguments that returns an `EnvPack`. Built-ins register the same
-way (reference 03, section 1.5: one path, one handler; built-ins cannot be shadowed).
+(`greentic.deployer.k8s`), the object a callable without arguments that returns an `EnvPack`. Built-ins register the
+same way (reference 03, section 1.5: one path, one handler; built-ins cannot be shadowed).
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ GROUP = "greentic.env_packs"
 class EnvPack:
     """One installed env-pack.
 
-    `versions` are the descriptor versions it serves, as a caret range such as `^0.1.0`. `deployer` makes the deployer; it
-    is None for packs of other slots.
+    `versions` are the descriptor versions it serves, as a caret range such as `^0.1.0`. `deployer` makes the deployer;
+    it is None for packs of other slots.
     """
 
     path: str

@@ -1,0 +1,119 @@
+"""Transitions of deployments (reference 01, section 2.6)."""
+
+from __future__ import annotations
+
+from greentic.engine.command import Command, Outcome
+from greentic.spec.deployment import BundleDeployment, DeploymentStatus
+from greentic.spec.environment import Environment
+from greentic.spec.errors import Conflict, NotFound, SpecViolation
+from greentic.spec.lifecycle import Lifecycle
+from greentic.spec.payloads import AddDeploymentPayload, RemoveDeploymentPayload, UpdateDeploymentPayload
+from greentic.spec.rules import deployment_violations
+
+
+def find(environment: Environment, deployment_id: str) -> BundleDeployment:
+    """The deployment of that id; NotFound otherwise."""
+    deployment = environment.deployment(deployment_id)
+    if deployment is None:
+        raise NotFound(
+            f"there is no deployment {deployment_id} in the environment '{environment.environment_id}'",
+            details={"environment_id": environment.environment_id, "deployment_id": deployment_id},
+            next_step="gtc op bundles list",
+        )
+    return deployment
+
+
+def replace(environment: Environment, deployment: BundleDeployment) -> Environment:
+    """`environment` with the deployment of that id exchanged."""
+    return environment.model_copy(
+        update={
+            "bundles": tuple(
+                deployment if found.deployment_id == deployment.deployment_id else found
+                for found in environment.bundles
+            )
+        }
+    )
+
+
+def add(environment: Environment, payload: AddDeploymentPayload, command: Command, now: str) -> Outcome:
+    """A new deployment; Conflict when the customer has the bundle already or the id is taken."""
+    for found in environment.bundles:
+        if (found.bundle_id, found.customer_id) == (payload.bundle_id, payload.customer_id):
+            raise Conflict(
+                f"'{payload.bundle_id}' is already deployed for '{payload.customer_id}'",
+                details={"deployment_id": found.deployment_id},
+                next_step=f"gtc op bundles update {payload.bundle_id}, or stage a revision into it",
+            )
+        if found.deployment_id == payload.deployment_id:
+            raise Conflict(f"the deployment id {payload.deployment_id} is taken")
+    deployment = BundleDeployment(
+        deployment_id=payload.deployment_id,
+        env_id=environment.environment_id,
+        bundle_id=payload.bundle_id,
+        customer_id=payload.customer_id,
+        status=DeploymentStatus.ACTIVE,
+        route_binding=payload.route_binding,
+        revenue_share=payload.revenue_share,
+        revenue_policy_ref="",
+        created_at=now,
+        authorization_ref=payload.authorization_ref,
+        config_overrides=payload.config_overrides,
+    )
+    _check(deployment)
+    changed = environment.model_copy(update={"bundles": (*environment.bundles, deployment)})
+    return Outcome(changed, {"deployment": deployment.to_json()})
+
+
+def update(environment: Environment, payload: UpdateDeploymentPayload, command: Command, now: str) -> Outcome:
+    """Replace the fields that are named, whole; the others stay."""
+    deployment = find(environment, payload.deployment_id)
+    named = {
+        field: value
+        for field in ("status", "route_binding", "revenue_share", "config_overrides")
+        if (value := getattr(payload, field)) is not None
+    }
+    updated = deployment.model_copy(update=named)
+    _check(updated)
+    return Outcome(
+        replace(environment, updated),
+        {"deployment": updated.to_json(), "revenue_share_changed": "revenue_share" in named},
+        changed=updated != deployment,
+    )
+
+
+def remove(environment: Environment, payload: RemoveDeploymentPayload, command: Command, now: str) -> Outcome:
+    """Take out a deployment that has no traffic and only archived revisions, with all its history."""
+    deployment = find(environment, payload.deployment_id)
+    splits = [split for split in environment.traffic_splits if split.deployment_id == deployment.deployment_id]
+    revisions = environment.revisions_of(deployment.deployment_id)
+    alive = [revision.revision_id for revision in revisions if revision.lifecycle is not Lifecycle.ARCHIVED]
+    if splits or alive:
+        raise Conflict(
+            f"'{deployment.bundle_id}' is still live: "
+            + ("it has a traffic split" if splits else "")
+            + (" and " if splits and alive else "")
+            + (f"{len(alive)} of its revisions are not archived" if alive else ""),
+            details={"active_splits": len(splits), "active_revisions": alive},
+            next_step=f"gtc op traffic clear {deployment.bundle_id}, then archive its revisions",
+        )
+    kept = environment.model_copy(
+        update={
+            "bundles": tuple(one for one in environment.bundles if one.deployment_id != deployment.deployment_id),
+            "revisions": tuple(one for one in environment.revisions if one.deployment_id != deployment.deployment_id),
+            "split_history": tuple(
+                one for one in environment.split_history if one.deployment_id != deployment.deployment_id
+            ),
+        }
+    )
+    return Outcome(
+        kept,
+        {
+            "deployment": deployment.to_json(),
+            "pruned_revision_ids": [revision.revision_id for revision in revisions],
+        },
+    )
+
+
+def _check(deployment: BundleDeployment) -> None:
+    for violation in deployment_violations(deployment, "deployment"):
+        raise SpecViolation(violation.rule, f"{violation.path}: {violation.message}")

@@ -1,0 +1,254 @@
+"""Transitions of the dial: set, roll back to any generation, clear (reference 01, section 2.4; its limits lifted)."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from typing import Any
+
+from greentic.engine import deployments, revisions
+from greentic.engine.command import Command, Outcome
+from greentic.engine.slots import Run, moved, relayout, table
+from greentic.spec.deployment import BundleDeployment, DeploymentStatus
+from greentic.spec.environment import Environment
+from greentic.spec.errors import Conflict, InvalidArgument, NotFound, SpecViolation
+from greentic.spec.identifiers import BASIS_POINTS
+from greentic.spec.integrity import canonical_json
+from greentic.spec.lifecycle import Lifecycle
+from greentic.spec.payloads import (
+    ClearTrafficSplitPayload,
+    RollbackTrafficSplitPayload,
+    SetTrafficSplitPayload,
+    WeightedRevision,
+)
+from greentic.spec.traffic import SplitEntry, TrafficSplit
+
+HISTORY_DEPTH = 32
+"""Superseded splits kept per deployment."""
+
+
+def set_split(environment: Environment, payload: SetTrafficSplitPayload, command: Command, now: str) -> Outcome:
+    """Move the dial. Every revision named must be ready; the weights sum to exactly 10,000; each revision once.
+
+    The same key with the same entries is a replay of the live split; with other entries it is a Conflict.
+    """
+    deployment = deployments.find(environment, payload.deployment_id)
+    _check_entries(payload.entries)
+    for entry in payload.entries:
+        revision = revisions.find(environment, entry.revision_id)
+        if revision.deployment_id != deployment.deployment_id:
+            raise InvalidArgument(
+                f"the revision {entry.revision_id} belongs to another deployment than '{deployment.bundle_id}'",
+                details={"revision_id": entry.revision_id, "deployment_id": revision.deployment_id},
+            )
+    live = environment.split(deployment.deployment_id)
+    if live is not None and live.idempotency_key == command.idempotency_key:
+        if _weights(live) == {entry.revision_id: entry.weight_bps for entry in payload.entries}:
+            return Outcome(
+                environment,
+                {"split": live.to_json(), "previous_generation": None, "new_generation": None, "moved_slots": 0},
+                changed=False,
+            )
+        raise Conflict(
+            f"the key '{command.idempotency_key}' already moved this dial to other shares",
+            details={"reason": "idempotency-key-reused", "generation": live.generation},
+            next_step="use another --idempotency-key, or none",
+        )
+    if deployment.status is DeploymentStatus.ARCHIVED:
+        raise Conflict(f"'{deployment.bundle_id}' is archived and gets no traffic")
+    _require_ready(environment, [entry.revision_id for entry in payload.entries])
+    weights = [(entry.revision_id, entry.weight_bps) for entry in payload.entries]
+    runs = relayout(() if live is None else table(live), weights)
+    return _commit(
+        environment,
+        deployment,
+        weights,
+        runs,
+        now=now,
+        by=payload.updated_by,
+        key=command.idempotency_key,
+        authorization=payload.authorization_ref,
+        note=payload.note,
+    )
+
+
+def rollback(environment: Environment, payload: RollbackTrafficSplitPayload, command: Command, now: str) -> Outcome:
+    """Restore an earlier split with its identical slot table, as a new generation; so it can itself be undone.
+
+    Without `to_generation` the split that was live before the present one comes back; a second one undoes the first.
+    """
+    deployment = deployments.find(environment, payload.deployment_id)
+    past = environment.history(deployment.deployment_id)
+    live = environment.split(deployment.deployment_id)
+    if live is not None and payload.to_generation == live.generation:
+        raise Conflict(f"generation {live.generation} of '{deployment.bundle_id}' is live already")
+    if not past:
+        raise Conflict(
+            f"'{deployment.bundle_id}' has no earlier split to return to",
+            details={"deployment_id": deployment.deployment_id},
+        )
+    target = past[-1]
+    if payload.to_generation is not None:
+        found = next((split for split in past if split.generation == payload.to_generation), None)
+        if found is None:
+            raise NotFound(
+                f"generation {payload.to_generation} of '{deployment.bundle_id}' is not kept; "
+                f"kept are {', '.join(str(split.generation) for split in past)}",
+                details={"generations": [split.generation for split in past]},
+                next_step=f"gtc op traffic history {deployment.bundle_id}",
+            )
+        target = found
+    if deployment.status is DeploymentStatus.ARCHIVED:
+        raise Conflict(f"'{deployment.bundle_id}' is archived and gets no traffic")
+    weights = [(entry.revision_id, entry.weight_bps) for entry in target.entries if entry.weight_bps]
+    _require_ready(environment, [revision_id for revision_id, _ in weights])
+    outcome = _commit(
+        environment,
+        deployment,
+        weights,
+        table(target),
+        now=now,
+        by=payload.updated_by,
+        key=command.idempotency_key,
+        authorization=target.authorization_ref,
+        note=payload.note or f"rollback to generation {target.generation}",
+    )
+    return Outcome(outcome.environment, {**outcome.result, "restored_generation": target.generation})
+
+
+def clear(environment: Environment, payload: ClearTrafficSplitPayload, command: Command, now: str) -> Outcome:
+    """No traffic for the deployment; the split goes to the history and the generation grows."""
+    deployment = deployments.find(environment, payload.deployment_id)
+    live = environment.split(deployment.deployment_id)
+    if live is None:
+        return Outcome(
+            environment,
+            {"deployment_id": deployment.deployment_id, "cleared": False, "new_generation": None},
+            changed=False,
+        )
+    generation = _next_generation(environment, deployment)
+    emptied = environment.model_copy(
+        update={"traffic_splits": tuple(split for split in environment.traffic_splits if split is not live)}
+    )
+    stamped = deployment.model_copy(update={"traffic_generation": generation, "current_revisions": ()})
+    return Outcome(
+        _remember(deployments.replace(emptied, stamped), live),
+        {
+            "deployment_id": deployment.deployment_id,
+            "cleared": True,
+            "previous_generation": live.generation,
+            "new_generation": generation,
+        },
+    )
+
+
+def _commit(
+    environment: Environment,
+    deployment: BundleDeployment,
+    weights: Sequence[tuple[str, int]],
+    runs: Sequence[Run],
+    *,
+    now: str,
+    by: str,
+    key: str,
+    authorization: str,
+    note: str | None,
+) -> Outcome:
+    live = environment.split(deployment.deployment_id)
+    generation = _next_generation(environment, deployment)
+    entered = {} if live is None else {entry.revision_id: entry.since for entry in live.entries if entry.weight_bps}
+    index = {revision_id: position for position, (revision_id, _) in enumerate(weights)}
+    split = TrafficSplit(
+        env_id=environment.environment_id,
+        deployment_id=deployment.deployment_id,
+        bundle_id=deployment.bundle_id,
+        generation=generation,
+        entries=tuple(
+            SplitEntry(
+                revision_id=revision_id,
+                weight_bps=weight,
+                since=(entered[revision_id] or 0) if revision_id in entered else (generation if weight else None),
+            )
+            for revision_id, weight in weights
+        ),
+        updated_at=now,
+        updated_by=by,
+        idempotency_key=key,
+        authorization_ref=authorization,
+        previous_split_ref=None if live is None else _stash(live),
+        slots=tuple((count, index[owner]) for count, owner in runs),
+        note=note,
+    )
+    current = tuple(revision_id for revision_id, weight in weights if weight)
+    stamped = deployment.model_copy(update={"traffic_generation": generation, "current_revisions": current})
+    others = tuple(found for found in environment.traffic_splits if found is not live)
+    position = len(others) if live is None else environment.traffic_splits.index(live)
+    changed = deployments.replace(environment, stamped).model_copy(
+        update={"traffic_splits": (*others[:position], split, *others[position:])}
+    )
+    result: dict[str, Any] = {
+        "split": split.to_json(),
+        "previous_generation": None if live is None else live.generation,
+        "new_generation": generation,
+        "moved_slots": moved(() if live is None else table(live), runs),
+    }
+    return Outcome(changed if live is None else _remember(changed, live), result)
+
+
+def _next_generation(environment: Environment, deployment: BundleDeployment) -> int:
+    """One more than any generation this deployment ever had; the first is 0 (reference 01, section 2.4)."""
+    live = environment.split(deployment.deployment_id)
+    used = [split.generation for split in environment.history(deployment.deployment_id)]
+    used += [] if live is None else [live.generation]
+    used += [] if deployment.traffic_generation is None else [deployment.traffic_generation]
+    return max(used, default=-1) + 1
+
+
+def _remember(environment: Environment, split: TrafficSplit) -> Environment:
+    own = [*environment.history(split.deployment_id), split.model_copy(update={"previous_split_ref": None})]
+    others = tuple(found for found in environment.split_history if found.deployment_id != split.deployment_id)
+    return environment.model_copy(update={"split_history": (*others, *own[-HISTORY_DEPTH:])})
+
+
+def _stash(split: TrafficSplit) -> str:
+    """The split as the reference keeps its predecessor: inline, one level, in URL-safe base64 without padding."""
+    kept = split.model_copy(update={"previous_split_ref": None, "slots": ()})
+    return "inline://" + base64.urlsafe_b64encode(canonical_json(kept.to_json())).decode().rstrip("=")
+
+
+def _check_entries(entries: Sequence[WeightedRevision]) -> None:
+    total = sum(entry.weight_bps for entry in entries)
+    if total != BASIS_POINTS:
+        raise SpecViolation(
+            "BasisPointsSum",
+            f"the shares sum to {total / 100:g}%, not 100%",
+            details={"sum": total},
+            next_step="name every revision's share, or let one take what is left with rest=REVISION",
+        )
+    named = [entry.revision_id for entry in entries]
+    if len(set(named)) != len(named):
+        raise SpecViolation("DuplicateSplitEntry", "a revision is named twice in one split")
+
+
+def _require_ready(environment: Environment, named: Sequence[str]) -> None:
+    for revision_id in named:
+        revision = revisions.find(environment, revision_id)
+        if revision.lifecycle is not Lifecycle.READY:
+            steps = {
+                Lifecycle.STAGED: "warm",
+                Lifecycle.WARMING: "warm",
+                Lifecycle.FAILED: "retry",
+                Lifecycle.INACTIVE: "retry",
+            }
+            step = steps.get(revision.lifecycle)
+            raise Conflict(
+                f"{revisions.label(revision)} is {revision.lifecycle}, not ready, and cannot get traffic",
+                details={"revision_id": revision_id, "lifecycle": revision.lifecycle.value},
+                next_step=None
+                if step is None
+                else f"gtc op revisions {step} {revision.bundle_id} v{revision.sequence}",
+            )
+
+
+def _weights(split: TrafficSplit) -> dict[str, int]:
+    return {entry.revision_id: entry.weight_bps for entry in split.entries}

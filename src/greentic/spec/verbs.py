@@ -1,0 +1,204 @@
+"""The registry of verbs: each verb that changes an environment is declared here once.
+
+Routes, remote clients, the role table, `--schema` and the audit derive from it; a test holds it against the transitions
+of the engine. Nothing heavy is imported: a command line can list every verb without loading the documents.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from greentic.spec.errors import NotFound
+
+if TYPE_CHECKING:
+    from greentic.spec.parsing import Payload
+
+_PAYLOADS = "greentic.spec.payloads"
+
+
+@dataclass(frozen=True, slots=True)
+class Verb:
+    """One verb: what it is asked, what it needs and how it can be refused.
+
+    `request` is the dotted name of its payload (`module:class`), loaded by `payload()`.
+    `mutates`: it changes the environment, so it needs a lock, an idempotency key and an audit entry.
+    `precondition`: a caller may (remotely: must) name the generation or etag that it saw; creation has none.
+    `permission` is what an actor must hold, `noun:verb`.
+    `errors` are the kinds with which the engine itself refuses a well-formed request (`spec.errors`); every verb can in
+    addition fail while its request is read (`answers-parse`, `invalid-argument`) or in the store.
+    `internal`: a step of a longer verb, never offered to people.
+    """
+
+    noun: str
+    verb: str
+    summary: str
+    request: str
+    mutates: bool
+    precondition: bool
+    permission: str
+    errors: tuple[str, ...]
+    internal: bool = False
+
+    @property
+    def name(self) -> str:
+        """The verb as people write it: `traffic set`."""
+        return f"{self.noun} {self.verb}"
+
+    def payload(self) -> type[Payload]:
+        """The payload type; imports the documents."""
+        module, _, member = self.request.partition(":")
+        found: type[Payload] = getattr(import_module(module), member)
+        return found
+
+
+def _verb(
+    name: str,
+    request: str,
+    summary: str,
+    *errors: str,
+    permission: str | None = None,
+    precondition: bool = True,
+    internal: bool = False,
+) -> Verb:
+    noun, _, verb = name.partition(" ")
+    return Verb(
+        noun=noun,
+        verb=verb,
+        summary=summary,
+        request=f"{_PAYLOADS}:{request}",
+        mutates=True,
+        precondition=precondition,
+        permission=permission or f"{noun}:{verb}",
+        errors=errors,
+        internal=internal,
+    )
+
+
+VERBS: tuple[Verb, ...] = (
+    _verb("env create", "CreateEnvironmentPayload", "Create an environment", "conflict", "spec", precondition=False),
+    _verb(
+        "env update",
+        "UpdateEnvironmentPayload",
+        "Change an environment's name and host settings",
+        "not-found",
+        "spec",
+    ),
+    _verb(
+        "bundles add",
+        "AddDeploymentPayload",
+        "Deploy a bundle for a customer, without traffic yet",
+        "not-found",
+        "conflict",
+        "spec",
+    ),
+    _verb(
+        "bundles update",
+        "UpdateDeploymentPayload",
+        "Change a deployment's status, routes, shares or parameters",
+        "not-found",
+        "conflict",
+        "spec",
+    ),
+    _verb(
+        "bundles remove",
+        "RemoveDeploymentPayload",
+        "Remove a deployment that has no traffic and only archived revisions",
+        "not-found",
+        "conflict",
+    ),
+    _verb(
+        "revisions stage",
+        "StageRevisionPayload",
+        "Record a new revision, frozen, without starting it",
+        "not-found",
+        "conflict",
+        "spec",
+    ),
+    _verb(
+        "revisions begin-warm",
+        "RevisionPayload",
+        "Mark a staged revision as warming",
+        "not-found",
+        "conflict",
+        permission="revisions:warm",
+        internal=True,
+    ),
+    _verb(
+        "revisions warm",
+        "WarmRevisionPayload",
+        "Start a revision and make it ready once its health gate passes",
+        "not-found",
+        "conflict",
+        "gate-failed",
+    ),
+    _verb(
+        "revisions retry",
+        "RevisionPayload",
+        "Stage a failed or inactive revision again",
+        "not-found",
+        "conflict",
+    ),
+    _verb(
+        "revisions drain",
+        "RevisionPayload",
+        "Let a revision without traffic finish what it has in flight",
+        "not-found",
+        "conflict",
+    ),
+    _verb(
+        "revisions complete-drain",
+        "RevisionPayload",
+        "Mark a drained revision as inactive",
+        "not-found",
+        "conflict",
+        permission="revisions:drain",
+        internal=True,
+    ),
+    _verb(
+        "revisions archive",
+        "RevisionPayload",
+        "Retire a revision without traffic for good",
+        "not-found",
+        "conflict",
+    ),
+    _verb(
+        "traffic set",
+        "SetTrafficSplitPayload",
+        "Move the dial: give each ready revision its share",
+        "not-found",
+        "invalid-argument",
+        "conflict",
+        "spec",
+    ),
+    _verb(
+        "traffic rollback",
+        "RollbackTrafficSplitPayload",
+        "Restore an earlier split with its identical slot table",
+        "not-found",
+        "conflict",
+    ),
+    _verb(
+        "traffic clear",
+        "ClearTrafficSplitPayload",
+        "Take all traffic away from a deployment",
+        "not-found",
+        "conflict",
+    ),
+)
+"""Every verb, in the order of a deployment's life."""
+
+_BY_NAME = {(verb.noun, verb.verb): verb for verb in VERBS}
+
+
+def find(noun: str, verb: str) -> Verb:
+    """The verb of that noun and name; NotFound otherwise."""
+    found = _BY_NAME.get((noun, verb))
+    if found is None:
+        raise NotFound(
+            f"there is no verb '{noun} {verb}'",
+            details={"verbs": [known.name for known in VERBS if not known.internal]},
+            next_step="gtc op --help",
+        )
+    return found

@@ -1,0 +1,117 @@
+"""The port of the store: where environments live, and what every implementation promises.
+
+Visibility. `load` returns the newest committed state or a newer one, whole: never half of a change, never a mixture of
+two. What `apply` returned is seen by every `load` that begins afterwards, from any process that uses the same place.
+
+Atomicity. A change, the record of its idempotency key and its audit outcome are committed by one step: all of them or
+none, whatever is interrupted when. A refusal changes no environment. Nothing that breaks a rule of `spec` is committed.
+
+Durability. When `apply` returns, the change survives the death of the process and the loss of power. When it raises an
+error of kind `store`, the change happened completely or not at all; the same command under the same key finds out and
+ends with exactly one effect.
+
+Idempotence. The same key with the same request (environment, noun, verb, payload) has one effect, for as long as keys
+are kept (at least seven days): a repetition returns the recorded result verbatim with `replayed` True and changes
+nothing; a recorded failure (a failed gate) is raised again with its kind and message. The same key with another request
+is a Conflict with `details.reason` `idempotency-conflict`. A refused command is not recorded under its key.
+
+Ordering. Changes of one environment happen one after another. The generation is 1 after creation and grows by one with
+each change; a no-op keeps it. With `expected_generation` or `if_match` a change happens only to that state; otherwise
+it is a Conflict with `details` expected_generation, actual_generation, expected_etag and actual_etag (the actual ones
+None when the environment does not exist). A repetition is answered before the precondition is looked at. Environments
+do not wait for each other.
+
+Evidence. Each attempt leaves an intent before and an outcome after it in the environment's audit log, whether allowed,
+denied or failed, linked into one hash chain; no secret and no configuration value stands in it. A repetition had its
+effect and its record before; it leaves none. A command that is refused because its environment does not exist leaves
+nothing behind, for there is no log to hold it.
+
+Errors of every method: InvalidArgument for a name that cannot be an environment's; NotFound for an environment that
+does not exist; CorruptDocument for one that cannot be trusted (with the command that restores it); TimedOut when others
+keep the environment busy; StoreError when the place itself fails.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from greentic.engine.command import Command, Outcome
+from greentic.spec.environment import Environment
+from greentic.spec.errors import GreenticError
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """An environment as it is kept: `generation` counts its changes, `etag` is the SHA-256 (hex) of its canonical JSON."""
+
+    environment: Environment
+    generation: int
+    etag: str
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What a command did. `result` is what the caller is told, as JSON values.
+
+    `environment`, `generation` and `etag` belong together. When `replayed`, `result` is the recorded one and they are
+    those of the present state, which later changes may have moved on.
+    """
+
+    result: Mapping[str, Any]
+    environment: Environment
+    generation: int
+    etag: str
+    replayed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """One environment of the place: `stored`, or the `error` that makes it unreadable; exactly one of both."""
+
+    environment_id: str
+    stored: Stored | None = None
+    error: GreenticError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Whether an actor may give a command, by which policy and why."""
+
+    allowed: bool
+    policy: str
+    reason: str
+
+
+Transition = Callable[[Environment | None, Command, str], Outcome]
+"""(the environment or None, the command, the time in RFC 3339) -> the outcome, or a raised refusal. Pure."""
+Authorize = Callable[[Command, str], Decision]
+"""(the command, its actor) -> the decision."""
+
+
+class Store(Protocol):
+    """A place where environments live. The guarantees stand in the module's docstring."""
+
+    def load(self, environment_id: str) -> Stored:
+        """The newest committed state. Takes no lock and never waits for a writer."""
+        ...
+
+    def apply(
+        self, command: Command, *, expected_generation: int | None = None, if_match: str | None = None
+    ) -> Applied:
+        """Carry out `command`; the only door for changes. Raises what the engine refuses, Conflict and Denied."""
+        ...
+
+    def plan(self, command: Command, *, expected_generation: int | None = None, if_match: str | None = None) -> Applied:
+        """What `apply` would answer now, without committing, recording or auditing anything."""
+        ...
+
+    def list(self) -> tuple[Listing, ...]:
+        """Every environment of the place by name; one that cannot be read is listed with its error, never hidden."""
+        ...
+
+    def artifacts(self, environment_id: str) -> Path:
+        """The environment's folder for revision files and derived data. Not created by this call. Local stores only."""
+        ...

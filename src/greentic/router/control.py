@@ -1,8 +1,9 @@
 """The control socket between a router process and its parent: the messages and the parent's side.
 
-Parent to router: `configure`, `report`, `drain`, `stop`; each carries a number in `request`, and answers carry it back, so
-that they may come in any order. Router to parent: `ready` once, then `acknowledged`, `refused`, `report`, `drained`. The
-socket is an inherited, connected Unix stream socket; nothing on it is secret to its two ends, and nothing else can open it.
+Parent to router: `configure`, `report`, `drain`, `stop`; each carries a number in `request`, and answers
+carry it back, so that they may come in any order. Router to parent: `ready` once, then `acknowledged`,
+`refused`, `report`, `drained`. The socket is an inherited, connected Unix stream socket; nothing on it is
+secret to its two ends, and nothing else can open it.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import asyncio
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from greentic.router.frames import FrameReader, encode_frame
 from greentic.spec.errors import GreenticError, InputOutput, InvalidArgument, SpecViolation, TimedOut
@@ -72,8 +73,8 @@ class RouterControl(asyncio.Protocol):
     async def configure(self, table: Mapping[str, Any], timeout: float = ANSWER_SECONDS) -> Acknowledgement:
         """Have the router serve `table` (the document of `RoutingTable.parse`).
 
-        Raises SpecViolation (`routing-table`) with the router's reason when it refuses, in which case it serves the old
-        table on; TimedOut; InputOutput when the router is gone.
+        Raises SpecViolation (`routing-table`) with the router's reason when it refuses, in which case it
+        serves the old table on; TimedOut; InputOutput when the router is gone.
         """
         answer = await self._ask({"type": "configure", "table": table}, timeout)
         return Acknowledgement(
@@ -84,7 +85,9 @@ class RouterControl(asyncio.Protocol):
         )
 
     async def report(self, timeout: float = ANSWER_SECONDS) -> dict[str, Any]:
-        """What the router has counted since its start; the shape is that of `greentic.router.report.build_report`."""
+        """What the router has counted since its start; the shape is that of
+        `greentic.router.report.build_report`.
+        """
         answer = await self._ask({"type": "report"}, timeout)
         return {key: value for key, value in answer.items() if key not in ("type", "request")}
 
@@ -98,7 +101,9 @@ class RouterControl(asyncio.Protocol):
         return DrainReport(finished=answer["finished"], cut=answer["cut"])
 
     async def stop(self, grace_seconds: float, timeout: float | None = None) -> None:
-        """Have the router accept no more, finish what is in flight within `grace_seconds`, and exit; wait for that."""
+        """Have the router accept no more, finish what is in flight within `grace_seconds`, and exit; wait for
+        that.
+        """
         self._send({"type": "stop", "grace_seconds": grace_seconds})
         await self.wait_closed(grace_seconds + ANSWER_SECONDS if timeout is None else timeout)
 
@@ -114,8 +119,7 @@ class RouterControl(asyncio.Protocol):
     # The wire
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
         try:
@@ -127,7 +131,7 @@ class RouterControl(asyncio.Protocol):
         for message in messages:
             self._receive(message)
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
         self._end(InputOutput("the router closed its control socket"))
         if not self._closed.done():
             self._closed.set_result(None)

@@ -10,7 +10,8 @@ from typing import Any, Final
 from greentic.spec.errors import SpecViolation
 
 FRAME_LIMIT: Final = 64 * 1024 * 1024
-"""Bytes of one message: room for a table of tens of thousands of revisions, and a bound for a confused peer."""
+"""Bytes of one message: room for a table of tens of thousands of revisions, and a bound for a confused peer.
+"""
 
 _LENGTH = struct.Struct(">I")
 
@@ -32,7 +33,9 @@ class FrameReader:
         self._buffer = bytearray()
 
     def feed(self, data: bytes) -> list[dict[str, Any]]:
-        """The messages that `data` completes. Raises SpecViolation (`control-frame`): the stream cannot be trusted on."""
+        """The messages that `data` completes. Raises SpecViolation (`control-frame`): the stream cannot be
+        trusted on.
+        """
         buffer = self._buffer
         buffer += data
         messages: list[dict[str, Any]] = []

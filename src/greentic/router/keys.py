@@ -1,7 +1,8 @@
 """The key ring that signs cookies and preview tokens, shared by every replica of the router.
 
-One key is active and signs; all keys of the ring verify, so a key can be rotated without losing a session. A signature is
-HMAC-SHA256 (RFC 2104). The two pad blocks of each key are hashed once, which makes a signature two short hash calls.
+One key is active and signs; all keys of the ring verify, so a key can be rotated without losing a session. A
+signature is HMAC-SHA256 (RFC 2104). The two pad blocks of each key are hashed once, which makes a signature
+two short hash calls.
 """
 
 from __future__ import annotations
@@ -70,5 +71,7 @@ class KeyRing:
         return self.keys[0]
 
     def verifies(self, message: bytes, signature: bytes) -> bool:
-        """Whether any key of the ring made `signature` (raw bytes) over `message`; each comparison in constant time."""
+        """Whether any key of the ring made `signature` (raw bytes) over `message`; each comparison in
+        constant time.
+        """
         return any(compare_digest(key.sign(message), signature) for key in self.keys)

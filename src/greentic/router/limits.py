@@ -1,4 +1,6 @@
-"""The bounds of the data path: sizes in bytes, times in seconds. All of them can be overridden by a table's options."""
+"""The bounds of the data path: sizes in bytes, times in seconds. All of them can be overridden by a table's
+options.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,8 @@ from greentic.spec.errors import SpecViolation
 class Limits:
     """What one client, one request and one upstream connection may take.
 
-    Times are checked by one coarse sweep (`greentic.router.gateway.TICK_SECONDS`), so each is exact to that tick.
+    Times are checked by one coarse sweep (`greentic.router.gateway.TICK_SECONDS`), so each is exact to that
+    tick.
     """
 
     max_connections: int = 10_000
@@ -37,7 +40,8 @@ class Limits:
     def parse(document: Any) -> Limits:
         """Limits from the overrides in a table's `options.limits`; unknown names are ignored.
 
-        Raises SpecViolation (`limits`) when a value is no positive finite number, or no whole number where one is due.
+        Raises SpecViolation (`limits`) when a value is no positive finite number, or no whole number where
+        one is due.
         """
         if not isinstance(document, Mapping):
             raise SpecViolation("limits", "options.limits must be an object")

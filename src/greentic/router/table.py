@@ -1,7 +1,7 @@
 """The routing table as the parent sends it: parsed once, at the edge, into typed values.
 
-`RoutingTable.parse` checks everything the data path relies on, so that nothing behind it has to. Keys it does not know are
-ignored: a newer parent may speak to an older router.
+`RoutingTable.parse` checks everything the data path relies on, so that nothing behind it has to. Keys it does
+not know are ignored: a newer parent may speak to an older router.
 """
 
 from __future__ import annotations
@@ -43,7 +43,9 @@ class RevisionRow:
 
 @dataclass(frozen=True, slots=True)
 class DeploymentRow:
-    """A deployment with its route, its revisions and the slot table as run lengths (count, index into `revisions`)."""
+    """A deployment with its route, its revisions and the slot table as run lengths (count, index into
+    `revisions`).
+    """
 
     deployment_id: str
     bundle_id: str
@@ -73,8 +75,9 @@ class RoutingTable:
     def parse(document: Any) -> RoutingTable:
         """The table in a `configure` message.
 
-        Raises SpecViolation naming the rule: `routing-table` (shape), `routing-keys`, `routing-address`, `route-binding`,
-        `traffic-slots`, `revision-unique`, `deployment-unique` or `limits`. The secret of a key is never in a message.
+        Raises SpecViolation naming the rule: `routing-table` (shape), `routing-keys`, `routing-address`,
+        `route-binding`, `traffic-slots`, `revision-unique`, `deployment-unique` or `limits`. The secret of a
+        key is never in a message.
         """
         root = _object(document, "table")
         options = _object(root.get("options", {}), "options")

@@ -1,0 +1,84 @@
+"""The router's end of the control socket: does what the parent asks, and stops when the parent is gone."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from typing import Any, Final, cast
+
+from greentic.router.frames import FrameReader, encode_frame
+from greentic.router.gateway import Gateway
+from greentic.spec.errors import GreenticError, InvalidArgument, SpecViolation
+
+ORPHAN_GRACE_SECONDS: Final = 1.0
+"""The parent is gone and its successor wants the port: end quickly."""
+
+
+class ControlServer(asyncio.Protocol):
+    """Answers the messages of `greentic.router.control`."""
+
+    def __init__(self, gateway: Gateway, stop: Callable[[float], None]) -> None:
+        """`stop(grace_seconds)` begins the end of the process; it may be called more than once."""
+        self._gateway = gateway
+        self._stop = stop
+        self._frames = FrameReader()
+        self._transport: asyncio.Transport | None = None
+
+    def announce(self) -> None:
+        """Tell the parent that connections are accepted."""
+        self._send({"type": "ready", "pid": os.getpid()})
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
+        self._transport = None
+        self._stop(ORPHAN_GRACE_SECONDS)
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            messages = self._frames.feed(data)
+        except SpecViolation as error:
+            self._send({"type": "refused", "request": -1, "reason": error.message})
+            if self._transport is not None:
+                self._transport.close()
+            return
+        for message in messages:
+            try:
+                self._handle(message, message.get("request"))
+            except GreenticError as error:
+                self._send({"type": "refused", "request": message.get("request"), "reason": error.message})
+
+    def _handle(self, message: dict[str, Any], request: Any) -> None:
+        match message["type"]:
+            case "configure":
+                self._send(
+                    {"type": "acknowledged", "request": request, **self._gateway.configure(message.get("table"))}
+                )
+            case "report":
+                self._send({"type": "report", "request": request, **self._gateway.report()})
+            case "drain":
+                revision_id = message.get("revision_id")
+                if not isinstance(revision_id, str):
+                    raise InvalidArgument("drain needs a revision_id")
+                self._gateway.spawn(self._drain(request, revision_id, _seconds(message, "deadline_seconds")))
+            case "stop":
+                self._stop(_seconds(message, "grace_seconds"))
+            case other:
+                raise InvalidArgument(f"unknown message type {other!r}")
+
+    async def _drain(self, request: Any, revision_id: str, deadline_seconds: float) -> None:
+        report = await self._gateway.drain(revision_id, deadline_seconds)
+        self._send({"type": "drained", "request": request, "finished": report.finished, "cut": report.cut})
+
+    def _send(self, message: dict[str, Any]) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(encode_frame(message))
+
+
+def _seconds(message: dict[str, Any], key: str) -> float:
+    value = message.get(key)
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1e9:
+        raise InvalidArgument(f"{key} must be a number of seconds of at least 0")
+    return float(value)

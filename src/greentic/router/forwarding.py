@@ -1,0 +1,504 @@
+"""One exchange: a request on its way to a worker and the response on its way back.
+
+Stages: route (match, select), reach (a pooled or fresh connection), send, receive. Each failure says its
+stage. What has been begun is never made to look complete: when a response breaks off, so does the client's
+connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Final
+
+from greentic.router.fields import STREAM_TYPES
+from greentic.router.matching import AmbiguousPath
+from greentic.router.phases import RESPONDING, STREAMING
+from greentic.router.refusal import STATUS_LINES, Refusal
+from greentic.router.selection import NO_FACTS, PREVIEW, Decision, Facts, select
+from greentic.router.tunnel import Tunnel
+from greentic.spec.errors import Conflict, Denied
+
+if TYPE_CHECKING:
+    from greentic.router.client import ClientConnection
+    from greentic.router.compiled import CompiledDeployment
+    from greentic.router.gateway import Gateway
+    from greentic.router.request import RequestHead
+    from greentic.router.tally import Tally
+    from greentic.router.upstream import ResponseHead, UpstreamConnection
+
+_PENDING_LIMIT: Final = 64 * 1024
+"""Bytes of a body kept while the worker is being reached."""
+_FIRST_PAUSE: Final = 0.02
+_LONGEST_PAUSE: Final = 0.25
+_OUR_COOKIES: Final = b"_gt_"
+_BODILESS: Final = frozenset((b"GET", b"HEAD", b"OPTIONS", b"DELETE"))
+
+
+class Exchange:
+    """A request and its response. Made when the request's head is complete; over when its last byte is handed
+    on.
+    """
+
+    __slots__ = (
+        "_began",
+        "_decision",
+        "_gateway",
+        "_over",
+        "_pending",
+        "_pending_bytes",
+        "_received",
+        "_response_started",
+        "_retried",
+        "_stamp",
+        "_started",
+        "_status",
+        "_tally",
+        "_tunnel",
+        "_upstream",
+        "client",
+        "closes",
+        "deployment",
+        "head",
+        "rechunks",
+        "refusal",
+        "request_complete",
+        "request_id",
+    )
+
+    head: RequestHead
+
+    def __init__(self, gateway: Gateway, client: ClientConnection, head: RequestHead | None) -> None:
+        self._gateway = gateway
+        self.client = client
+        self.refusal: Refusal | None = None
+        if head is not None:
+            self.head = head
+            self.request_id = head.request_id or gateway.new_request_id()
+            self.request_complete = not head.has_body
+        else:
+            self.request_id = gateway.new_request_id()
+            self.request_complete = False
+        self.closes = False
+        self.rechunks = False
+        self.deployment: CompiledDeployment | None = None
+        self._decision: Decision | None = None
+        self._tally: Tally | None = None
+        self._upstream: UpstreamConnection | None = None
+        self._tunnel: Tunnel | None = None
+        self._pending: list[bytes] = []
+        self._pending_bytes = 0
+        self._received = 0
+        self._started = False
+        self._response_started = False
+        self._retried = False
+        self._over = False
+        self._stamp = False
+        self._status = 0
+        self._began = time.monotonic()
+
+    def is_over(self) -> bool:
+        """Whether nothing more will happen."""
+        return self._over
+
+    @property
+    def revision_id(self) -> str | None:
+        """The revision that serves it, once selected."""
+        return self._decision.revision.revision_id if self._decision is not None else None
+
+    # Route
+
+    def start(self) -> None:
+        """It is this request's turn."""
+        self._started = True
+        if self.refusal is not None:
+            self._answer(self.refusal)
+            return
+        try:
+            decision = self._route()
+        except Refusal as refusal:
+            self._answer(refusal)
+            return
+        self._tally = tally = self._gateway.tally(decision.revision.revision_id)
+        tally.began(decision.reason)
+        self._reach(fresh=False)
+
+    def _route(self) -> Decision:
+        gateway, head = self._gateway, self.head
+        table = gateway.table
+        if table is None:
+            raise Refusal(503, "not-configured", "the router has not been given a routing table yet")
+        if head.length > gateway.limits.max_body_bytes:
+            raise _too_large(gateway.limits.max_body_bytes)
+        try:
+            route = table.matcher.match(head.host, head.path)
+        except AmbiguousPath as error:
+            raise Refusal(400, "ambiguous-path", str(error)) from None
+        if route is None:
+            raise Refusal(404, "no-route", "no deployment is bound to this host and path")
+        self.deployment = deployment = route.target
+        facts = self._facts(deployment)
+        try:
+            decision = select(deployment, table.source.keys, facts, time.time())
+        except Denied as error:
+            raise Refusal(403, "preview-refused", error.message) from None
+        except Conflict as error:
+            raise Refusal(503, "no-revision", error.message) from None
+        self._decision = decision
+        self._stamp = table.source.stamp_revision or decision.reason == PREVIEW
+        return decision
+
+    def _facts(self, deployment: CompiledDeployment) -> Facts:
+        head = self.head
+        cookie = head.cookie
+        if _OUR_COOKIES not in cookie:
+            if cookie:
+                head.lines.append(b"Cookie: " + cookie)
+            return NO_FACTS if head.preview_token is None else Facts(head.preview_token)
+        found: dict[bytes, bytes | None] = {}
+        others: list[bytes] = []
+        for pair in cookie.split(b";"):
+            pair = pair.strip()
+            name, _, value = pair.partition(b"=")
+            if name.startswith((b"_gt_rev_", b"_gt_preview_")):
+                # Nobody can say which of two is meant. No worker sees the router's cookies: they may be
+                # another customer's.
+                found[name] = value if name not in found else None
+            elif pair:
+                others.append(pair)
+        if others:
+            head.lines.append(b"Cookie: " + b"; ".join(others))
+        return Facts(head.preview_token, found.get(deployment.preview_cookie_name), found.get(deployment.cookie_name))
+
+    # Reach
+
+    def _reach(self, *, fresh: bool) -> None:
+        gateway = self._gateway
+        assert self._decision is not None
+        if not fresh:
+            pool = gateway.pool(self._decision.revision)
+            upstream = pool.take(
+                repeatable=self.head.idempotent,
+                now=gateway.now,
+                idle_seconds=gateway.limits.upstream_idle_seconds,
+            )
+            if upstream is not None:
+                self._send(upstream)
+                return
+        gateway.spawn(self._connect())
+
+    async def _connect(self) -> None:
+        """Open a fresh connection, again and again for a while: nothing has been sent, so a worker may
+        restart meanwhile.
+        """
+        gateway = self._gateway
+        loop = asyncio.get_running_loop()
+        assert self._decision is not None
+        began = loop.time()
+        pause = _FIRST_PAUSE
+        while not self.is_over():
+            # The newest address of the revision: a worker that restarts may come back on another port.
+            pool = gateway.pool(self._decision.revision)
+            try:
+                async with asyncio.timeout(gateway.limits.connect_seconds):
+                    upstream = await pool.open()
+            except TimeoutError:
+                self.fail(Refusal(504, "connect-timeout", "the worker did not accept a connection in time"))
+                return
+            except OSError:
+                if loop.time() - began + pause > gateway.limits.connect_retry_seconds:
+                    self.fail(Refusal(502, "worker-unreachable", "the worker refuses connections"))
+                    return
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, _LONGEST_PAUSE)
+                continue
+            if self.is_over():
+                pool.put(upstream, gateway.now)
+            else:
+                self._send(upstream)
+            return
+
+    # Send
+
+    def _send(self, upstream: UpstreamConnection) -> None:
+        self._upstream = upstream
+        upstream.serve(self)
+        transport = upstream.transport
+        transport.write(self._request_bytes())
+        client = self.client
+        client.touch()
+        if self._pending:
+            transport.writelines(self._pending)
+            self._pending = []
+            self._pending_bytes = 0
+        if upstream.write_paused:
+            client.pause_reading()
+        elif not self.request_complete:
+            client.resume_reading()
+        if client.write_paused:
+            upstream.pause_reading()
+
+    def _request_bytes(self) -> bytes:
+        head = self.head
+        host_field = head.host_field or b"localhost"
+        lines = [head.method + b" " + head.target + b" HTTP/1.1", b"Host: " + host_field]
+        lines += head.lines
+        lines += self.client.forwarded_lines(host_field)
+        via = b"1.1 greentic" if head.modern else b"1.0 greentic"
+        lines.append(b"Via: " + (head.via + b", " + via if head.via else via))
+        lines.append(b"X-Request-Id: " + self.request_id)
+        if head.chunked:
+            lines.append(b"Transfer-Encoding: chunked")
+        elif head.length or head.method not in _BODILESS:
+            lines.append(b"Content-Length: %d" % head.length)
+        if head.expects:
+            lines.append(b"Expect: 100-continue")
+        if head.upgrade:
+            lines += (b"Connection: Upgrade", b"Upgrade: " + head.upgrade)
+        elif head.trailers_welcome:
+            lines += (b"Connection: TE", b"TE: trailers")
+        lines += (b"", b"")
+        return b"\r\n".join(lines)
+
+    def request_body(self, data: bytes) -> None:
+        """Bytes of the request's body, unframed."""
+        if self._over or self.refusal is not None:
+            return
+        self._received += len(data)
+        limit = self._gateway.limits.max_body_bytes
+        if self._received > limit:
+            self.fail(_too_large(limit))
+            return
+        if self.head.chunked:
+            data = b"%x\r\n%b\r\n" % (len(data), data)
+        self._pass_on(data)
+
+    def request_finished(self, trailers: list[bytes]) -> None:
+        """The request's body is complete."""
+        self.request_complete = True
+        if self.head.chunked and not self._over and self.refusal is None:
+            self._pass_on(_last_chunk(trailers))
+
+    def _pass_on(self, data: bytes) -> None:
+        if self._upstream is not None:
+            self._upstream.transport.write(data)
+            return
+        self._pending.append(data)
+        self._pending_bytes += len(data)
+        if self._pending_bytes > _PENDING_LIMIT:
+            self.client.pause_reading()
+
+    # Receive
+
+    def informational(self, head: ResponseHead) -> bytes:
+        """A 1xx response for the client; empty when it did not ask for it or cannot take it."""
+        if not self.head.modern or (head.status == 100 and not self.head.expects):
+            return b""
+        return b"\r\n".join([STATUS_LINES[head.status], *head.lines, b"", b""])
+
+    def response_head(self, head: ResponseHead) -> bytes:
+        """The final response's head for the client, and the state for its body."""
+        self._response_started = True
+        self._status = status = head.status
+        request = self.head
+        lines = [STATUS_LINES[status]]
+        lines += head.lines
+        if status != 204:
+            if head.length is not None:
+                lines.append(b"Content-Length: %d" % head.length)
+            elif request.method != b"HEAD" and status != 304:
+                if request.modern:
+                    self.rechunks = True
+                    lines.append(b"Transfer-Encoding: chunked")
+                else:
+                    self.closes = True
+        if self._gateway.stopping or not self.request_complete:
+            self.closes = True
+        if self.closes:
+            lines.append(b"Connection: close")
+        elif not request.modern:
+            lines.append(b"Connection: keep-alive")
+        self._add_stamps(lines, head)
+        if self._tally is not None:
+            self._tally.answered(status, time.monotonic() - self._began)
+        self.client.enter(STREAMING if head.content_type.startswith(STREAM_TYPES) else RESPONDING)
+        lines += (b"", b"")
+        return b"\r\n".join(lines)
+
+    def _add_stamps(self, lines: list[bytes], head: ResponseHead) -> None:
+        decision = self._decision
+        assert decision is not None
+        lines.append(b"Via: " + head.via + b", 1.1 greentic" if head.via else b"Via: 1.1 greentic")
+        lines.append(b"X-Request-Id: " + self.request_id)
+        if decision.set_cookie:
+            lines.append(decision.set_cookie)
+        if self._stamp:
+            lines.append(b"X-Greentic-Revision: " + decision.revision.header_value)
+            lines.append(b"X-Greentic-Reason: " + decision.reason.encode())
+
+    def response_tail(self, trailers: list[bytes]) -> bytes:
+        """What follows the last byte of the body."""
+        return _last_chunk(trailers) if self.rechunks else b""
+
+    def response_end(self, upstream: UpstreamConnection | None) -> None:
+        """The response is with the client. `upstream` is the connection when it can serve again."""
+        if self._over:
+            return
+        self._upstream = None
+        if upstream is not None:
+            upstream.pool.put(upstream, self._gateway.now)
+        self._end()
+        self.client.exchange_over(self, close=self.closes or not self.request_complete)
+
+    def switch_protocols(self, upstream: UpstreamConnection, head: ResponseHead, rest: bytes) -> None:
+        """The worker answered 101: become a tunnel. `rest` is what followed its head."""
+        client = self.client
+        self._response_started = True
+        self._status = 101
+        lines = [
+            STATUS_LINES[101],
+            *head.lines,
+            b"Connection: Upgrade",
+            b"Upgrade: " + (head.upgrade or self.head.upgrade),
+        ]
+        self._add_stamps(lines, head)
+        lines += (b"", rest)
+        head_bytes = b"\r\n".join(lines)
+        if self._tally is not None:
+            self._tally.upgraded += 1
+        tunnel = Tunnel(self, upstream, websocket=head.upgrade.lower() == b"websocket")
+        self._tunnel = tunnel
+        self._upstream = None
+        upstream.become_tunnel(tunnel)
+        early = client.become_tunnel(tunnel)
+        client.write(head_bytes)
+        tunnel.note_upstream(rest)
+        if early:
+            tunnel.from_client(early)
+
+    def tunnel_ended(self) -> None:
+        """Both ends of the tunnel are closed."""
+        if self._tally is not None:
+            self._tally.upgraded -= 1
+        self._end()
+
+    # Fail
+
+    def upstream_lost(self, upstream: UpstreamConnection) -> None:
+        """The worker's connection closed before the response was complete."""
+        self._upstream = None
+        if self._over:
+            return
+        if self._response_started or upstream.answered:
+            self.fail(Refusal(502, "response-truncated", "the worker closed in the middle of its response"))
+        elif upstream.reused and self.head.idempotent and not self._retried:
+            # RFC 9112 section 9.3.1: the worker closed an idle connection while the request was on its way.
+            # On a fresh connection only: another used one may be closing too.
+            self._retried = True
+            self._reach(fresh=True)
+        else:
+            self.fail(Refusal(502, "worker-closed", "the worker closed the connection without an answer"))
+
+    def client_lost(self) -> None:
+        """The client is gone: nobody waits for the response."""
+        if self._over:
+            return
+        self._drop_upstream()
+        if self._tally is not None:
+            self._tally.failed("client-closed")
+        self._end()
+
+    def fail(self, refusal: Refusal) -> None:
+        """Answer with `refusal`, or cut the client's connection when the response has begun."""
+        if self._over:
+            return
+        if not self._started:
+            # Its turn has not come: the responses before it go first.
+            self.refusal = refusal
+            self.closes = True
+            self._pending = []
+            return
+        self._drop_upstream()
+        if self._tally is not None:
+            self._tally.failed(refusal.kind)
+        if self._response_started:
+            self._end()
+            self.client.abort()
+        else:
+            self._answer(refusal)
+
+    def cut(self) -> None:
+        """End it for a drain or a stop."""
+        if self._tunnel is not None:
+            self._tunnel.cut()
+        else:
+            self.fail(Refusal(503, "drained", "the revision was drained before it answered"))
+
+    def _answer(self, refusal: Refusal) -> None:
+        known = hasattr(self, "head")
+        close = self.closes or not self.request_complete or self._gateway.stopping
+        self._status = refusal.status
+        if self._tally is not None:
+            self._tally.responses[refusal.status // 100] += 1
+        else:
+            self._gateway.unrouted(refusal.kind)
+        answer = refusal.answer(
+            request_id=self.request_id.decode(),
+            revision_id=self.revision_id if self._stamp else None,
+            close=close,
+            body=not known or self.head.method != b"HEAD",
+        )
+        self._end()
+        self.client.write(answer)
+        self.client.exchange_over(self, close=close)
+
+    def _drop_upstream(self) -> None:
+        upstream, self._upstream = self._upstream, None
+        if upstream is not None:
+            upstream.abort()
+
+    def _end(self) -> None:
+        self._over = True
+        self._pending = []
+        tally, self._tally = self._tally, None
+        if self._gateway.access_log is not None:
+            self._gateway.access_log.write(self.record())
+        if tally is not None:
+            tally.ended()
+
+    # Back-pressure
+
+    def pause_upstream(self) -> None:
+        """The client does not keep up."""
+        if self._upstream is not None:
+            self._upstream.pause_reading()
+
+    def resume_upstream(self) -> None:
+        """The client keeps up again."""
+        if self._upstream is not None:
+            self._upstream.resume_reading()
+
+    def record(self) -> dict[str, object]:
+        """The line of the access log: no query, no cookie, no header of the client."""
+        decision = self._decision
+        head = self.head if hasattr(self, "head") else None
+        return {
+            "request_id": self.request_id.decode(),
+            "peer": self.client.peer.decode(),
+            "method": head.method.decode() if head else None,
+            "host": head.host.decode("latin-1") if head else None,
+            "path": head.path.decode("latin-1") if head else None,
+            "status": self._status,
+            "deployment": self.deployment.deployment_id if self.deployment else None,
+            "revision": decision.revision.revision_id if decision else None,
+            "reason": decision.reason if decision else None,
+            "milliseconds": round((time.monotonic() - self._began) * 1000, 3),
+        }
+
+
+def _last_chunk(trailers: list[bytes]) -> bytes:
+    return b"\r\n".join([b"0", *trailers, b"", b""])
+
+
+def _too_large(limit: int) -> Refusal:
+    return Refusal(413, "body-too-large", f"the request body is larger than {limit} bytes")

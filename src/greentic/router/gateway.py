@@ -1,0 +1,214 @@
+"""The live state of a router process: the table in use, the connections, the counters, and the clock of its
+limits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import time
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any, Final
+
+from greentic.router.compiled import CompiledRevision, CompiledTable, compile_table
+from greentic.router.control import DrainReport
+from greentic.router.limits import Limits
+from greentic.router.pool import UpstreamPool
+from greentic.router.table import RoutingTable
+from greentic.router.tally import Tally
+
+if TYPE_CHECKING:
+    from greentic.router.access_log import AccessLog
+    from greentic.router.client import ClientConnection
+
+TICK_SECONDS: Final = 0.25
+"""How often limits in time are checked: one timer for the process, none per request."""
+_IDLE_BEFORE_CLOSE_SECONDS: Final = 1.0
+"""When stopping: a connection that has been silent for this long is unlikely to be written to at this very
+moment.
+"""
+_FLUSH_SECONDS: Final = 0.25
+_KEPT_TALLIES: Final = 4096
+
+
+class Gateway:
+    """What every connection of this process shares."""
+
+    def __init__(self, access_log: AccessLog | None = None) -> None:
+        self._loop = asyncio.get_running_loop()
+        self.now = self._loop.time()
+        """Seconds of the loop's clock, as of the last tick."""
+        self.table: CompiledTable | None = None
+        self.limits = Limits()
+        self.stopping = False
+        self.access_log = access_log
+        self._clients: set[ClientConnection] = set()
+        self._pools: dict[str, UpstreamPool] = {}
+        self._tallies: dict[str, Tally] = {}
+        self._unrouted: dict[str, int] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._began = self.now
+        self._request_ids = itertools.count(1)
+        self._request_prefix = os.urandom(6).hex().encode()
+        self._emptied = asyncio.Event()
+        self._ticker = self._loop.call_later(TICK_SECONDS, self._tick)
+
+    # For connections and exchanges
+
+    def admit(self, client: ClientConnection) -> bool:
+        """Count a connection in; False when there are too many."""
+        self._clients.add(client)
+        return len(self._clients) <= self.limits.max_connections
+
+    def leave(self, client: ClientConnection) -> None:
+        """Count a connection out."""
+        self._clients.discard(client)
+        if not self._clients:
+            self._emptied.set()
+
+    def new_request_id(self) -> bytes:
+        """An id that no other request has, here or on another router."""
+        return b"%b-%x" % (self._request_prefix, next(self._request_ids))
+
+    def tally(self, revision_id: str) -> Tally:
+        """The counters of a revision."""
+        tally = self._tallies.get(revision_id)
+        if tally is None:
+            tally = self._tallies[revision_id] = Tally(revision_id)
+        return tally
+
+    def unrouted(self, kind: str) -> None:
+        """Count a request that no revision was chosen for."""
+        self._unrouted[kind] = self._unrouted.get(kind, 0) + 1
+
+    def pool(self, revision: CompiledRevision) -> UpstreamPool:
+        """The connections to a revision, at its newest address; its last one when it has left the table."""
+        pool = self._pools.get(revision.revision_id)
+        if pool is None:
+            pool = UpstreamPool(revision.host, revision.port)
+            pool.retired = True
+        return pool
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run `work` beside; kept until it ends."""
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # For the control socket
+
+    def configure(self, document: Any) -> dict[str, Any]:
+        """Serve the table in `document` from the next request on; the fields of an acknowledgement.
+
+        Raises SpecViolation or InvalidArgument, in which case the old table is served on.
+        """
+        began = time.perf_counter()
+        compiled = compile_table(RoutingTable.parse(document), self.table)
+        pools: dict[str, UpstreamPool] = {}
+        for deployment in compiled.deployments.values():
+            for revision in deployment.revisions:
+                pool = self._pools.get(revision.revision_id)
+                if pool is None or pool.address != (revision.host, revision.port):
+                    pool = UpstreamPool(revision.host, revision.port)
+                pools[revision.revision_id] = pool
+                self.tally(revision.revision_id)
+        old, self._pools = self._pools, pools
+        self.limits = compiled.limits
+        self.table = compiled
+        for revision_id, pool in old.items():
+            if pools.get(revision_id) is not pool:
+                pool.retire()
+        self._forget_tallies()
+        return {
+            "version": compiled.source.version,
+            "generations": self._generations(),
+            "compile_ms": round((time.perf_counter() - began) * 1000, 3),
+            "warnings": compiled.warnings(),
+        }
+
+    def report(self) -> dict[str, Any]:
+        """Everything counted since the start; see `greentic.router.report`."""
+        from greentic.router.report import build_report
+
+        return build_report(
+            version=self.table.source.version if self.table is not None else None,
+            generations=self._generations(),
+            uptime_seconds=self._loop.time() - self._began,
+            connections=len(self._clients),
+            unrouted=self._unrouted,
+            tallies=self._tallies,
+        )
+
+    async def drain(self, revision_id: str, deadline_seconds: float) -> DrainReport:
+        """Wait until nothing is in flight to the revision, at most `deadline_seconds`; then cut the rest."""
+        tally = self._tallies.get(revision_id)
+        if tally is None or not tally.in_flight:
+            return DrainReport(finished=0, cut=0)
+        began = tally.in_flight + 0
+        requests = tally.requests
+        idle = asyncio.Event()
+        tally.on_idle.append(idle.set)
+        cut = 0
+        try:
+            async with asyncio.timeout(max(deadline_seconds, 0)):
+                await idle.wait()
+        except TimeoutError:
+            if idle.set in tally.on_idle:
+                tally.on_idle.remove(idle.set)
+            for client in list(self._clients):
+                if client.serves(revision_id):
+                    cut += 1
+                    client.cut()
+        return DrainReport(finished=began + tally.requests - requests - cut, cut=cut)
+
+    async def stop(self, grace_seconds: float) -> None:
+        """Finish what is in flight, at most `grace_seconds`; then cut the rest. The listening socket is
+        closed already.
+        """
+        self.stopping = True
+        deadline = self._loop.time() + max(grace_seconds, 0)
+        while self._clients and self._loop.time() < deadline:
+            for client in list(self._clients):
+                if client.idle and self._loop.time() - client.since >= _IDLE_BEFORE_CLOSE_SECONDS:
+                    client.transport.close()
+            await self._until_empty(min(TICK_SECONDS, deadline - self._loop.time()))
+        for client in list(self._clients):
+            client.cut()
+        await self._until_empty(_FLUSH_SECONDS)
+        self._ticker.cancel()
+        for task in self._tasks:
+            task.cancel()
+        for pool in self._pools.values():
+            pool.retire()
+
+    async def _until_empty(self, seconds: float) -> None:
+        if not self._clients:
+            return
+        self._emptied.clear()
+        try:
+            async with asyncio.timeout(max(seconds, 0)):
+                await self._emptied.wait()
+        except TimeoutError:
+            pass
+
+    def _generations(self) -> dict[str, int]:
+        if self.table is None:
+            return {}
+        return {name: deployment.generation for name, deployment in self.table.deployments.items()}
+
+    def _forget_tallies(self) -> None:
+        """Keep counters of revisions that left, so that a report loses nothing, but not for ever."""
+        surplus = len(self._tallies) - len(self._pools) - _KEPT_TALLIES
+        if surplus > 0:
+            gone = [name for name, tally in self._tallies.items() if name not in self._pools and not tally.in_flight]
+            for name in gone[:surplus]:
+                del self._tallies[name]
+
+    def _tick(self) -> None:
+        self.now = now = self._loop.time()
+        for client in list(self._clients):
+            client.sweep(now)
+        for pool in self._pools.values():
+            pool.sweep(now, self.limits.upstream_idle_seconds)
+        self._ticker = self._loop.call_later(TICK_SECONDS, self._tick)

@@ -1,0 +1,41 @@
+"""What a router tells its parent about itself: counters since its start, never a rate, so that nothing is
+lost in between.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from greentic.router.tally import BOUNDS_MS, Tally
+
+
+def build_report(
+    *,
+    version: int | None,
+    generations: Mapping[str, int],
+    uptime_seconds: float,
+    connections: int,
+    unrouted: Mapping[str, int],
+    tallies: Mapping[str, Tally],
+) -> dict[str, Any]:
+    """The report as JSON values.
+
+    `version` is that of the table served, None before the first. `unrouted`: requests answered by the router
+    before a revision was chosen, by kind. `revisions`: revision id -> requests, responses by class
+    (`2xx`..`5xx`), errors by kind, in_flight, upgraded (open tunnels), selections by reason, and
+    latency_counts: how many response heads came within the bucket below each of `latency_bounds_ms` (one more
+    bucket than bounds: the last has none). `greentic.router.tally.quantile_ms` reads p50 and p99 from the
+    counts.
+    """
+    return {
+        "pid": os.getpid(),
+        "version": version,
+        "generations": dict(generations),
+        "uptime_seconds": round(uptime_seconds, 3),
+        "connections": connections,
+        "unrouted": dict(unrouted),
+        "latency_bounds_ms": list(BOUNDS_MS),
+        "revisions": {revision_id: tally.document() for revision_id, tally in tallies.items()},
+    }

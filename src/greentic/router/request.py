@@ -1,0 +1,369 @@
+"""One request's head, read strictly.
+
+llhttp parses; what it leaves open is decided here: RFC 9112 sections 3 (request line), 3.2 (Host), 6
+(framing) and 11.2 (smuggling), RFC 9110 section 10.1.1 (Expect). When two readings are possible the request
+is refused.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+from httptools import HttpRequestParser
+
+from greentic.router.fields import DIGITS, NO_TRAILERS, REQUEST_FIELDS, REQUEST_ID, tokens, without_nominated
+from greentic.router.matching import normalise_host
+from greentic.router.preview import PARAMETER
+from greentic.router.refusal import Refusal
+
+if TYPE_CHECKING:
+    from greentic.router.limits import Limits
+
+_IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS"))
+_PARAMETER_START = PARAMETER + b"="
+_SYNTHETIC = b"POST / HTTP/1.1\r\nHost: a\r\n%b\r\n\r\n"
+
+
+class RequestHead:
+    """A request head that passed every check. `lines` are the fields that go on as they came."""
+
+    __slots__ = (
+        "chunked",
+        "cookie",
+        "expects",
+        "host",
+        "host_field",
+        "idempotent",
+        "keep_alive",
+        "length",
+        "lines",
+        "method",
+        "modern",
+        "path",
+        "preview_token",
+        "request_id",
+        "target",
+        "trailers_welcome",
+        "upgrade",
+        "via",
+    )
+
+    method: bytes
+    target: bytes
+    """The origin-form target to send on (or `*`), without a preview parameter."""
+    path: bytes
+    """The path alone, for matching."""
+    host: bytes
+    """Normalised; empty when an HTTP/1.0 client named none."""
+    host_field: bytes
+    lines: list[bytes]
+    length: int
+    """Declared body length in bytes; 0 when there is no body or it is chunked."""
+    chunked: bool
+    modern: bool
+    """HTTP/1.1, as opposed to 1.0."""
+    keep_alive: bool
+    idempotent: bool
+    """GET, HEAD or OPTIONS without a body: may be sent again when a reused connection turns out closed."""
+    expects: bool
+    upgrade: bytes
+    """The protocols asked for, or empty."""
+    cookie: bytes
+    preview_token: bytes | None
+    request_id: bytes
+    trailers_welcome: bool
+    via: bytes
+
+    @property
+    def has_body(self) -> bool:
+        """Whether a body follows."""
+        return self.chunked or self.length > 0
+
+
+class RequestSink(Protocol):
+    """Who is told of requests as they are read."""
+
+    def request_started(self, head: RequestHead) -> None:
+        """A head is complete and fine."""
+
+    def request_body(self, data: bytes) -> None:
+        """Some bytes of its body."""
+
+    def request_finished(self, trailers: list[bytes]) -> None:
+        """The body, if any, is complete."""
+
+
+class RequestReader:
+    """Reads the requests of one client connection, one after the other."""
+
+    __slots__ = (
+        "_body_follows",
+        "_connection",
+        "_cookies",
+        "_dropped",
+        "_expect",
+        "_host",
+        "_in_head",
+        "_length",
+        "_limits",
+        "_lines",
+        "_muted",
+        "_parser",
+        "_preview",
+        "_request_id",
+        "_sink",
+        "_te",
+        "_trailers",
+        "_trailers_welcome",
+        "_upgrade",
+        "_url",
+        "_via",
+        "on_body",
+        "raw_bytes",
+    )
+
+    def __init__(self, sink: RequestSink, limits: Limits) -> None:
+        self._sink = sink
+        self._limits = limits
+        self.on_body = sink.request_body
+        self.raw_bytes = 0
+        self._in_head = False
+        self._muted = False
+        self._trailers: list[bytes] = []
+        self._body_follows = b""
+        self.on_message_begin()
+        self._in_head = False
+        self._parser: Any = HttpRequestParser(self)
+
+    @property
+    def in_head(self) -> bool:
+        """Whether a head has begun and is not complete."""
+        return self._in_head
+
+    def close(self) -> None:
+        """Let go of the parser, which holds this object too."""
+        self._parser = None
+
+    def feed(self, data: bytes) -> None:
+        """Parse `data`. Raises what httptools raises, and Refusal when a bound is passed."""
+        self.raw_bytes += len(data)
+        self._parser.feed_data(data)
+        if self._in_head and self.raw_bytes > self._limits.max_header_bytes:
+            if len(self._url) > self._limits.max_url_bytes or not self._lines:
+                raise Refusal(414, "url-too-long", "the request target is too long")
+            raise Refusal(431, "headers-too-large", "the request header is too large")
+
+    def continue_with_body(self) -> bool:
+        """After an upgrade request that has a body: read on as the body of a plain request.
+
+        llhttp takes what follows an upgrade request for the new protocol; RFC 9110 section 7.8 says the body
+        comes first. Returns False when there is no body.
+        """
+        framing, self._body_follows = self._body_follows, b""
+        if not framing:
+            return False
+        self._muted = True
+        self._parser = HttpRequestParser(self)
+        self._parser.feed_data(_SYNTHETIC % framing)
+        self._muted = False
+        return True
+
+    # What httptools calls
+
+    def on_message_begin(self) -> None:
+        if self._muted:
+            return
+        self._in_head = True
+        self._url = b""
+        self._lines: list[bytes] = []
+        self._cookies: list[bytes] = []
+        self._host: bytes | None = None
+        self._length: bytes | None = None
+        self._te: bytes | None = None
+        self._connection: set[bytes] | None = None
+        self._expect = self._upgrade = self._via = b""
+        self._request_id: bytes | None = None
+        self._preview: bytes | None = None
+        self._dropped = 0
+        self._trailers_welcome = False
+
+    def on_url(self, url: bytes) -> None:
+        if not self._muted:
+            self._url += url
+            if len(self._url) > self._limits.max_url_bytes:
+                raise Refusal(414, "url-too-long", "the request target is too long")
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        key = name.lower()
+        if not self._in_head:
+            self._trailer(key, name, value)
+        elif key in REQUEST_FIELDS:
+            self._field(key, value)
+        elif b"_" in key and key.replace(b"_", b"-") in REQUEST_FIELDS:
+            # A CGI-like worker reads x_forwarded_for as x-forwarded-for: nobody may speak in our name.
+            self._dropped += 1
+        else:
+            self._lines.append(name + b": " + value)
+
+    def on_headers_complete(self) -> None:
+        if self._muted:
+            return
+        head = self._head()
+        self._in_head = False
+        self.raw_bytes = 0
+        self._trailers = []
+        self._sink.request_started(head)
+
+    def on_message_complete(self) -> None:
+        if not self._body_follows:
+            self.raw_bytes = 0
+            self._sink.request_finished(self._trailers)
+
+    # Fields
+
+    def _trailer(self, key: bytes, name: bytes, value: bytes) -> None:
+        if self._muted:
+            return
+        if len(self._trailers) >= self._limits.max_headers:
+            raise Refusal(431, "headers-too-large", "too many trailer fields")
+        if key not in NO_TRAILERS and key.replace(b"_", b"-") not in NO_TRAILERS:
+            self._trailers.append(name + b": " + value)
+
+    def _field(self, key: bytes, value: bytes) -> None:
+        value = value.strip(b" \t")
+        self._dropped += 1
+        if key == b"host":
+            if self._host is not None:
+                raise _bad("more than one Host field")
+            self._host = value
+        elif key == b"cookie":
+            self._cookies.append(value)
+        elif key == b"connection":
+            self._connection = tokens(value) | (self._connection or set())
+        elif key == b"content-length":
+            if self._length is not None or not DIGITS.fullmatch(value):
+                raise _bad("the Content-Length is malformed or repeated")
+            self._length = value
+        elif key == b"transfer-encoding":
+            if self._te is not None:
+                raise _bad("more than one Transfer-Encoding field")
+            self._te = value.lower()
+        elif key == b"x-request-id":
+            if self._request_id is None and REQUEST_ID.fullmatch(value):
+                self._request_id = value
+        elif key == b"x-greentic-preview":
+            self._preview = value
+        elif key == b"expect":
+            self._expect = value.lower()
+        elif key == b"upgrade":
+            self._upgrade = self._upgrade + b", " + value if self._upgrade else value
+        elif key == b"via":
+            self._via = self._via + b", " + value if self._via else value
+        elif key == b"te":
+            self._trailers_welcome = b"trailers" in tokens(value)
+
+    # The head as a whole
+
+    def _head(self) -> RequestHead:
+        limits = self._limits
+        lines = self._lines
+        if len(lines) + self._dropped > limits.max_headers:
+            raise Refusal(431, "headers-too-large", f"more than {limits.max_headers} header fields")
+        if self.raw_bytes > limits.max_header_bytes and sum(map(len, lines)) > limits.max_header_bytes:
+            raise Refusal(431, "headers-too-large", "the request header is too large")
+        head = RequestHead()
+        head.method = method = self._parser.get_method()
+        version = self._parser.get_http_version()
+        if version not in ("1.1", "1.0"):
+            raise Refusal(505, "http-version", "this is not HTTP/1.1")
+        head.modern = modern = version == "1.1"
+        if method in (b"CONNECT", b"TRACE"):
+            raise Refusal(405, "method-not-allowed", f"{method.decode()} is not served here")
+        self._frame(head)
+        self._target(head)
+        connection = self._connection
+        if connection is None:
+            head.keep_alive = modern
+        else:
+            head.keep_alive = b"close" not in connection and (modern or b"keep-alive" in connection)
+            nominated = connection - {b"close", b"keep-alive", b"upgrade", b"te"}
+            if nominated:
+                lines = without_nominated(lines, nominated)
+        head.lines = lines
+        head.expects = False
+        if self._expect:
+            if self._expect != b"100-continue":
+                raise Refusal(417, "expectation-failed", "the only expectation understood is 100-continue")
+            head.expects = modern and head.has_body
+        head.upgrade = b""
+        if self._upgrade and self._parser.should_upgrade():
+            if head.has_body:
+                self._body_follows = (
+                    b"Transfer-Encoding: chunked" if head.chunked else b"Content-Length: %d" % head.length
+                )
+            elif b"h2c" not in tokens(self._upgrade) and modern:
+                # RFC 9113 section 3.1 withdrew h2c; a tunnel of it would carry requests past this router.
+                head.upgrade = self._upgrade
+        head.idempotent = method in _IDEMPOTENT and not head.has_body
+        head.cookie = b"; ".join(self._cookies) if self._cookies else b""
+        if self._preview is not None:
+            head.preview_token = self._preview
+        head.request_id = self._request_id or b""
+        head.trailers_welcome = self._trailers_welcome
+        head.via = self._via
+        return head
+
+    def _frame(self, head: RequestHead) -> None:
+        head.length = 0
+        head.chunked = False
+        if self._te is not None:
+            if self._te != b"chunked" or self._length is not None or not head.modern:
+                raise _bad("the body's length is not clear: Transfer-Encoding must be exactly chunked, alone")
+            head.chunked = True
+        elif self._length is not None:
+            head.length = int(self._length)
+
+    def _target(self, head: RequestHead) -> None:
+        url = self._url
+        host_field = self._host
+        if host_field is None and head.modern:
+            raise _bad("the Host field is missing")
+        if not url.startswith(b"/"):
+            if url == b"*" and head.method == b"OPTIONS":
+                pass
+            else:
+                scheme, separator, rest = url.partition(b"://")
+                if not separator or scheme.lower() not in (b"http", b"https"):
+                    raise _bad("the request target is neither a path nor an absolute URL")
+                cut = min((at for mark in b"/?#" if (at := rest.find(mark)) >= 0), default=len(rest))
+                authority, url = rest[:cut], rest[cut:]
+                if not url.startswith(b"/"):
+                    url = b"/" + url
+                if host_field is not None and authority.lower() != host_field.lower():
+                    raise _bad("the authority of the request target differs from Host")
+                if not authority or b"@" in authority:
+                    raise _bad("the authority of the request target is malformed")
+                host_field = authority
+        host = normalise_host(host_field) if host_field else b""
+        if host is None:
+            raise _bad("the Host field is malformed")
+        if b"#" in url or b"\\" in url:
+            raise _bad("the request target holds a character that must be encoded")
+        path, mark, query = url.partition(b"?")
+        head.preview_token = None
+        if mark and _PARAMETER_START in query:
+            kept = []
+            for pair in query.split(b"&"):
+                if pair.startswith(_PARAMETER_START):
+                    head.preview_token = pair[len(_PARAMETER_START) :]
+                else:
+                    kept.append(pair)
+            url = path + (b"?" + b"&".join(kept) if kept else b"")
+        head.target = url
+        head.path = b"/" if path == b"*" else path
+        head.host = host
+        head.host_field = host_field or b""
+
+
+def _bad(message: str) -> Refusal:
+    return Refusal(400, "bad-request", message)

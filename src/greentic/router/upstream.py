@@ -1,0 +1,360 @@
+"""One connection to a worker and the reading of its responses."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from typing import TYPE_CHECKING, Any, cast
+
+from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
+
+from greentic.router.fields import DIGITS, NO_TRAILERS, RESPONSE_FIELDS, tokens, without_nominated
+from greentic.router.refusal import Refusal
+
+if TYPE_CHECKING:
+    from greentic.router.forwarding import Exchange
+    from greentic.router.pool import UpstreamPool
+    from greentic.router.tunnel import Tunnel
+
+_DIRECT_BYTES = 16 * 1024
+
+
+class ResponseHead:
+    """A response head as read from a worker; `lines` are the fields that go on as they came."""
+
+    __slots__ = ("chunked", "content_type", "length", "lines", "status", "upgrade", "via")
+
+    def __init__(self) -> None:
+        self.status = 0
+        self.lines: list[bytes] = []
+        self.length: int | None = None
+        self.chunked = False
+        self.content_type = b""
+        self.upgrade = b""
+        self.via = b""
+
+
+class UpstreamConnection(asyncio.Protocol):
+    """A connection to one worker. It serves one exchange at a time and belongs to its pool in between."""
+
+    __slots__ = (
+        "_complete",
+        "_connection",
+        "_direct",
+        "_dirty",
+        "_head",
+        "_headers",
+        "_in_trailers",
+        "_informing",
+        "_out",
+        "_parser",
+        "_paused",
+        "_socket",
+        "_trailers",
+        "answered",
+        "exchange",
+        "idle_since",
+        "pool",
+        "reused",
+        "transport",
+        "tunnel",
+        "write_paused",
+    )
+
+    def __init__(self, pool: UpstreamPool, connection: socket.socket) -> None:
+        self.pool = pool
+        self._socket = connection
+        self.transport: asyncio.Transport
+        self.exchange: Exchange | None = None
+        self.tunnel: Tunnel | None = None
+        self.reused = False
+        self.answered = False
+        self.idle_since = 0.0
+        self.write_paused = False
+        self._paused = False
+        self._parser: Any = None
+        self._out: list[bytes] = []
+        self._reset()
+
+    def _reset(self) -> None:
+        self._head: ResponseHead | None = None
+        self._complete = False
+        self._dirty = False
+        self._in_trailers = False
+        self._informing = False
+        self._direct = -1
+        self._trailers: list[bytes] = []
+        self._headers = 0
+        self._connection: set[bytes] = set()
+
+    # The pool and the exchange
+
+    def serve(self, exchange: Exchange) -> None:
+        """Take an exchange; its request is written next."""
+        self.exchange = exchange
+        self.answered = False
+        if self._parser is None:
+            self._parser = HttpResponseParser(self)
+
+    def seems_open(self) -> bool:
+        """Whether the worker has neither closed nor spoken out of turn, asked of the kernel just now."""
+        if self.transport.is_closing():
+            return False
+        try:
+            self._socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return False
+
+    def become_tunnel(self, tunnel: Tunnel) -> None:
+        """Pass bytes on as they are from now on."""
+        self.exchange = None
+        self.tunnel = tunnel
+
+    def abort(self) -> None:
+        """Drop the connection now; nobody is told."""
+        self.exchange = None
+        self.tunnel = None
+        self._parser = None
+        self.transport.abort()
+
+    def pause_reading(self) -> None:
+        """Stop reading: the client does not keep up."""
+        if not self._paused and not self.transport.is_closing():
+            self._paused = True
+            self.transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Read on."""
+        if self._paused and not self.transport.is_closing():
+            self._paused = False
+            self.transport.resume_reading()
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.Transport", transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        exchange, tunnel = self.exchange, self.tunnel
+        self.exchange = None
+        self.tunnel = None
+        self._parser = None
+        self.pool.forget(self)
+        if tunnel is not None:
+            tunnel.upstream_lost()
+        elif exchange is not None:
+            head = self._head
+            ends_at_eof = head is not None and not self._informing and head.length is None and not head.chunked
+            if ends_at_eof and exc is None and self.answered:
+                exchange.client.write(exchange.response_tail([]))
+                exchange.response_end(None)
+            else:
+                exchange.upstream_lost(self)
+
+    def eof_received(self) -> bool:
+        if self.tunnel is not None:
+            self.tunnel.upstream_eof()
+            return True
+        return False
+
+    def pause_writing(self) -> None:
+        self.write_paused = True
+        if self.tunnel is not None:
+            self.tunnel.client.pause_reading()
+        elif self.exchange is not None:
+            self.exchange.client.pause_reading()
+
+    def resume_writing(self) -> None:
+        self.write_paused = False
+        if self.tunnel is not None:
+            self.tunnel.client.resume_reading()
+        elif self.exchange is not None:
+            self.exchange.client.resume_reading()
+
+    def data_received(self, data: bytes) -> None:
+        if self.tunnel is not None:
+            self.tunnel.from_upstream(data)
+            return
+        exchange = self.exchange
+        if exchange is None:
+            # A worker that speaks unasked would have its bytes taken for the next visitor's response.
+            self.abort()
+            self.pool.forget(self)
+            return
+        self.answered = True
+        out = self._out
+        if self._direct > 0:
+            if len(data) > self._direct:
+                self._dirty = True
+                data = data[: self._direct]
+            self._direct -= len(data)
+            exchange.client.write(data)
+            exchange.client.touch()
+            if not self._direct:
+                self._parser = None
+                self._finish(exchange)
+            return
+        try:
+            self._parser.feed_data(data)
+        except HttpParserUpgrade as upgrade:
+            self._switch(exchange, data[upgrade.args[0] :])
+            return
+        except HttpParserError as error:
+            if self._complete:
+                self._dirty = True
+            else:
+                self._fail(exchange, error)
+                return
+        if out:
+            exchange.client.write(out[0] if len(out) == 1 else b"".join(out))
+            out.clear()
+            exchange.client.touch()
+        if self._complete:
+            self._finish(exchange)
+        elif self._head is not None and not self._informing and self._head.length is not None:
+            self._take_direct()
+
+    def _take_direct(self) -> None:
+        # Past the head of a long body of known length there is nothing left to parse, only bytes to count and
+        # pass on.
+        if self._direct < -1 - _DIRECT_BYTES:
+            self._direct = -1 - self._direct
+            self._dirty = self._dirty or not self._parser.should_keep_alive()
+
+    def _fail(self, exchange: Exchange, error: Exception) -> None:
+        cause = error.__context__
+        self._out.clear()
+        self.abort()
+        self.pool.forget(self)
+        message = cause.message if isinstance(cause, Refusal) else "the worker's response is not valid HTTP"
+        exchange.fail(Refusal(502, "bad-response", message))
+
+    def _switch(self, exchange: Exchange, rest: bytes) -> None:
+        head = self._head
+        self._out.clear()
+        if head is None or head.status != 101 or not exchange.head.upgrade:
+            self._fail(exchange, Refusal(502, "bad-response", "the worker switched protocols unasked"))
+            return
+        self._parser = None
+        exchange.switch_protocols(self, head, rest)
+
+    def _finish(self, exchange: Exchange) -> None:
+        """The response is complete and handed to the client: part, then tell the exchange."""
+        parser = self._parser
+        head = self._head
+        reusable = (
+            not self._dirty
+            and b"close" not in self._connection
+            and head is not None
+            and (parser is None or exchange.head.method == b"HEAD" or parser.should_keep_alive())
+            and exchange.request_complete
+        )
+        if exchange.head.method == b"HEAD":
+            self._parser = None
+        self._reset()
+        self.exchange = None
+        if self.write_paused:
+            reusable = False
+        exchange.response_end(self if reusable else None)
+        if not reusable:
+            self.abort()
+            self.pool.forget(self)
+
+    # What httptools calls
+
+    def on_message_begin(self) -> None:
+        if self._complete:
+            self._dirty = True
+            return
+        self._head = ResponseHead()
+        self._headers = 0
+        self._informing = False
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._dirty:
+            return
+        key = name.lower()
+        head = self._head
+        assert head is not None
+        if self._in_trailers:
+            if key not in NO_TRAILERS and len(self._trailers) < 128:
+                self._trailers.append(name + b": " + value)
+        elif key in RESPONSE_FIELDS:
+            self._field(head, key, value)
+        else:
+            head.lines.append(name + b": " + value)
+
+    def _field(self, head: ResponseHead, key: bytes, value: bytes) -> None:
+        value = value.strip(b" \t")
+        if key == b"content-length":
+            if head.length is not None or not DIGITS.fullmatch(value):
+                raise Refusal(502, "bad-response", "the worker's Content-Length is malformed or repeated")
+            head.length = int(value)
+        elif key == b"content-type":
+            head.content_type = value.lower()
+            head.lines.append(b"Content-Type: " + value)
+        elif key == b"transfer-encoding":
+            if head.chunked or value.lower() != b"chunked":
+                raise Refusal(502, "bad-response", "the worker's Transfer-Encoding is not exactly chunked")
+            head.chunked = True
+        elif key == b"connection":
+            self._connection |= tokens(value)
+        elif key == b"upgrade":
+            head.upgrade = value
+        elif key == b"via":
+            head.via = head.via + b", " + value if head.via else value
+
+    def on_headers_complete(self) -> None:
+        if self._dirty:
+            return
+        head, exchange = self._head, self.exchange
+        assert head is not None
+        if exchange is None:
+            return
+        head.status = self._parser.get_status_code()
+        if head.status < 100 or head.status > 599 or (head.chunked and head.length is not None):
+            raise Refusal(502, "bad-response", "the worker's response is not valid HTTP")
+        nominated = self._connection - {b"close", b"keep-alive", b"upgrade"}
+        if nominated:
+            head.lines = without_nominated(head.lines, nominated)
+        if head.status < 200:
+            self._informing = True
+            if head.status != 101:
+                self._out.append(exchange.informational(head))
+            return
+        self._in_trailers = True
+        self._out.append(exchange.response_head(head))
+        if exchange.head.method == b"HEAD":
+            self._complete = True
+        elif head.status in (204, 304):
+            head.length = 0
+        elif head.length is not None and head.length > _DIRECT_BYTES:
+            self._direct = -1 - head.length
+
+    def on_body(self, data: bytes) -> None:
+        if self._complete:
+            self._dirty = True
+            return
+        exchange = self.exchange
+        if exchange is None:
+            return
+        if self._direct < -1:
+            self._direct += len(data)
+        if exchange.rechunks:
+            self._out += (b"%x\r\n" % len(data), data, b"\r\n")
+        else:
+            self._out.append(data)
+
+    def on_message_complete(self) -> None:
+        if self._informing:
+            self._informing = False
+            self._head = None
+            return
+        if self._complete:
+            return
+        self._complete = True
+        if self.exchange is not None and self.exchange.rechunks:
+            self._out.append(self.exchange.response_tail(self._trailers))

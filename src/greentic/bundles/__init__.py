@@ -1,0 +1,1 @@
+"""Build, inspect, verify and safely unpack bundles."""

@@ -1,0 +1,349 @@
+"""What every verb shares: its options, how its answers file is read, how it runs, and how its outcome is told.
+
+A verb is three small parts: arguments (words to typed values), action (an operation), view (human or JSON). This module
+ties them: `verb` adds the common options and hands the action an `Invocation`; the action returns the result, and the
+view prints it. Nothing else prints or exits.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import sys
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from greentic.spec.errors import AnswersParse, GreenticError, InputOutput, InvalidArgument, exit_code
+
+if TYPE_CHECKING:
+    from greentic.operations.context import Context
+
+MAX_ANSWERS_BYTES = 4 * 1024 * 1024
+Result = Mapping[str, Any]
+View = Callable[[Result], None]
+
+
+def store_root(given: Path | None) -> Path:
+    """Where environments live: --store-root, $GREENTIC_STORE_ROOT, else ~/.greentic/environments."""
+    if given is not None:
+        return given
+    variable = os.environ.get("GREENTIC_STORE_ROOT")
+    if variable:
+        return Path(variable)
+    try:
+        return Path.home() / ".greentic" / "environments"
+    except RuntimeError:
+        raise InvalidArgument(
+            "there is no home folder to keep environments in", next_step="say where: --store-root FOLDER"
+        ) from None
+
+
+@dataclass(slots=True)
+class Invocation:
+    """One call of a verb: its common options, and the way to the operations."""
+
+    noun: str
+    verb: str
+    json: bool = False
+    quiet: bool = False
+    environment: str | None = None
+    root: Path | None = None
+    dry_run: bool = False
+    key: str | None = None
+    expected_generation: int | None = None
+    if_match: str | None = None
+    by: str | None = None
+    answers: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def environment_id(self) -> str:
+        """The environment that is meant: --env, the answers file, $GREENTIC_ENV, else local."""
+        from greentic.spec.identifiers import environment_id
+
+        return environment_id(self.environment or os.environ.get("GREENTIC_ENV") or "local")
+
+    def progress(self, line: str) -> None:
+        """One line of progress on standard error; silent for machines and on request."""
+        if not self.json and not self.quiet:
+            click.echo(click.style(f"· {line}", dim=True), err=True)
+
+    def context(self) -> Context:
+        """The surroundings of the operation."""
+        from greentic.envpacks.registry import Registry
+        from greentic.operations.context import Context
+        from greentic.store.files import FilesStore
+
+        return Context(
+            store=FilesStore(store_root(self.root)),
+            registry=Registry.installed(),
+            actor=self.by or actor(),
+            now=now,
+            mint=mint,
+            progress=self.progress,
+            key=self.key,
+            expected_generation=self.expected_generation,
+            if_match=self.if_match,
+            dry_run=self.dry_run,
+        )
+
+
+def actor() -> str:
+    """Who asks: the name of the user this process runs as."""
+    import getpass
+
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid-{os.getuid()}"
+
+
+def now() -> str:
+    """The present as RFC 3339 in UTC, to the microsecond."""
+    return datetime.now(UTC).isoformat().replace("+00:00", "Z")
+
+
+def mint() -> str:
+    """A fresh ULID."""
+    from ulid import ULID
+
+    return str(ULID())
+
+
+def verb(
+    noun: str,
+    name: str,
+    *,
+    view: View,
+    answers: Mapping[str, str] | None = None,
+    changes: bool = False,
+) -> Callable[[Callable[..., Any]], Callable[..., None]]:
+    """Make `action(invocation, **arguments)` the callback of a command.
+
+    `answers` maps keys of an answers file to arguments; words on the command line win over it. `changes` adds the
+    options of verbs that change something. The action may be a coroutine function.
+    """
+
+    def decorate(action: Callable[..., Any]) -> Callable[..., None]:
+        @functools.wraps(action)
+        def callback(
+            *,
+            as_json: bool,
+            quiet: bool,
+            environment: str | None,
+            root: Path | None,
+            answers_file: str | None,
+            show_schema: bool,
+            **arguments: Any,
+        ) -> None:
+            invocation = Invocation(
+                noun,
+                name,
+                json=as_json,
+                quiet=quiet,
+                environment=environment,
+                root=root,
+                dry_run=arguments.pop("dry_run", False),
+                key=arguments.pop("idempotency_key", None),
+                expected_generation=arguments.pop("expect_generation", None),
+                if_match=arguments.pop("if_match", None),
+                by=arguments.pop("updated_by", None),
+            )
+            with telling(invocation):
+                if show_schema:
+                    _told(
+                        invocation,
+                        _schema(noun, name, answers or {}),
+                        lambda result: click.echo(json.dumps(result, indent=2)),
+                    )
+                    return
+                if answers_file is not None:
+                    _fill(invocation, arguments, read_answers(answers_file), answers or {})
+                if invocation.key is not None and not invocation.key.strip():
+                    raise InvalidArgument("an idempotency key must not be blank")
+                outcome = action(invocation, **arguments)
+                if isinstance(outcome, Awaitable):
+                    outcome = _run(outcome)
+                _told(invocation, outcome, view)
+
+        decorated: Callable[..., None] = callback
+        for option in reversed(_options(changes)):
+            decorated = option(decorated)
+        return decorated
+
+    return decorate
+
+
+def _options(changes: bool) -> list[Callable[[Callable[..., None]], Callable[..., None]]]:
+    options: list[Callable[[Callable[..., None]], Callable[..., None]]] = [
+        click.option(
+            "--env", "-e", "environment", metavar="NAME", help="The environment. [default: $GREENTIC_ENV or local]"
+        ),
+        click.option(
+            "--store-root",
+            "root",
+            metavar="FOLDER",
+            type=click.Path(path_type=Path, file_okay=False),
+            help="Where environments live. [default: ~/.greentic/environments]",
+        ),
+        click.option(
+            "--answers", "answers_file", metavar="FILE", help="Take arguments from YAML or JSON; '-' is standard input."
+        ),
+        click.option("--schema", "show_schema", is_flag=True, help="Print the JSON Schema of what this verb takes."),
+        click.option("--json", "as_json", is_flag=True, help="Print one line of JSON."),
+        click.option("--quiet", "-q", is_flag=True, help="No progress lines."),
+    ]
+    if changes:
+        options += [
+            click.option("--dry-run", is_flag=True, help="Say what would change; change nothing."),
+            click.option("--idempotency-key", metavar="KEY", help="The same key and request have one effect."),
+            click.option(
+                "--expect-generation",
+                type=click.IntRange(min=0),
+                metavar="N",
+                help="Refuse unless the environment is at N.",
+            ),
+            click.option("--if-match", metavar="ETAG", help="Refuse unless the environment has this etag."),
+            click.option("--updated-by", metavar="WHO", help="Recorded as who did it. [default: your user name]"),
+        ]
+    return options
+
+
+class telling:
+    """Turns errors into words or JSON on standard error, and the exit status."""
+
+    def __init__(self, invocation: Invocation) -> None:
+        self._invocation = invocation
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, GreenticError):
+            tell_error(self._invocation, error)
+            raise click.exceptions.Exit(exit_code(error)) from None
+        if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
+            failure = InputOutput(f"{error.strerror or error}: {error.filename or 'a file or socket'}")
+            tell_error(self._invocation, failure)
+            raise click.exceptions.Exit(exit_code(failure)) from None
+
+
+def tell_error(invocation: Invocation, error: GreenticError) -> None:
+    """The error envelope for machines; what, why and the next step for people."""
+    if invocation.json:
+        document = {"op": invocation.verb, "noun": invocation.noun, "error": error.document()}
+        click.echo(json.dumps(document, ensure_ascii=False), err=True)
+        return
+    click.echo(click.style("error: ", fg="red", bold=True) + error.message, err=True)
+    if error.next_step is not None:
+        click.echo(click.style("  next: ", fg="cyan") + error.next_step, err=True)
+
+
+def _told(invocation: Invocation, outcome: Any, view: View) -> None:
+    if invocation.json:
+        document = {"op": invocation.verb, "noun": invocation.noun, "result": outcome}
+        click.echo(json.dumps(document, ensure_ascii=False))
+        return
+    if invocation.dry_run:
+        click.echo(click.style("dry run, nothing changed: ", bold=True), nl=False)
+    view(outcome)
+
+
+def _run(outcome: Awaitable[Any]) -> Any:
+    import asyncio
+
+    assert isinstance(outcome, Coroutine)
+    return asyncio.run(outcome)
+
+
+def _schema(noun: str, name: str, known: Mapping[str, str]) -> Result:
+    """What an answers file of this verb may hold: the fields of the verb's payload that people give, names for ids."""
+    from greentic.spec.errors import NotFound
+    from greentic.spec.schemas import DIALECT, request_schema
+
+    try:
+        payload = request_schema(noun, name)
+    except NotFound:
+        payload = {}
+    typed = payload.get("properties", {})
+    text = {"type": "string"}
+    properties = {key: text if key.endswith("_id") else typed.get(key, {}) for key in known}
+    common = {"environment_id": text, "idempotency_key": text, "updated_by": text}
+    schema = {
+        "$schema": DIALECT,
+        "$id": f"urn:greentic:schema:greentic.answers.{noun}.{name}.v1",
+        "type": "object",
+        "additionalProperties": False,
+        "properties": {**common, **properties},
+    }
+    return {**schema, "$defs": payload["$defs"]} if "$defs" in payload else schema
+
+
+def read_answers(place: str) -> dict[str, Any]:
+    """The mapping in a YAML or JSON file, or on standard input for `-`; AnswersParse with the place otherwise."""
+    try:
+        if place == "-":
+            text = sys.stdin.buffer.read(MAX_ANSWERS_BYTES + 1)
+        else:
+            with Path(place).open("rb") as file:
+                text = file.read(MAX_ANSWERS_BYTES + 1)
+    except OSError as error:
+        raise AnswersParse(f"the answers file {place} cannot be read: {error.strerror}") from None
+    if len(text) > MAX_ANSWERS_BYTES:
+        raise AnswersParse(f"the answers file {place} is larger than {MAX_ANSWERS_BYTES} bytes")
+    parsed = _parse_answers(text, place)
+    if not isinstance(parsed, dict) or not all(isinstance(key, str) for key in parsed):
+        raise AnswersParse(f"the answers file {place} must hold a mapping of names to values")
+    return parsed
+
+
+def _parse_answers(text: bytes, place: str) -> Any:
+    from greentic.spec.errors import SpecViolation
+    from greentic.spec.parsing import parse_json
+
+    if place.endswith(".json"):
+        try:
+            return parse_json(text, place)
+        except SpecViolation as error:
+            raise AnswersParse(error.message) from None
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    try:
+        return YAML(typ="safe", pure=True).load(text.decode())
+    except (YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:
+        raise AnswersParse(f"the answers file {place} is neither YAML nor JSON: {error}") from None
+
+
+def _fill(invocation: Invocation, arguments: dict[str, Any], given: dict[str, Any], known: Mapping[str, str]) -> None:
+    """Put the answers where the command line said nothing."""
+    invocation.answers = given
+    for key, value in given.items():
+        if key == "environment_id":
+            invocation.environment = invocation.environment or str(value)
+        if key == "environment_id" and "environment_id" not in known:
+            continue
+        if key == "idempotency_key":
+            invocation.key = invocation.key or str(value)
+        elif key == "updated_by":
+            invocation.by = invocation.by or str(value)
+        elif key in known:
+            name = known[key]
+            if arguments.get(name) in (None, (), False):
+                arguments[name] = value
+        else:
+            names = ", ".join(sorted({"environment_id", "idempotency_key", "updated_by", *known}))
+            raise AnswersParse(f"the answers hold an unknown key '{key}'; known are {names}")
+
+
+def need(value: Any, what: str) -> Any:
+    """`value` when it was given; a usage error naming `what` otherwise."""
+    if value is None or value == () or value == "":
+        context = click.get_current_context()
+        raise click.UsageError(f"Missing {what}.", context)
+    return value

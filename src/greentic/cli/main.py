@@ -1,0 +1,130 @@
+"""The entry point and the tree of nouns. Only what a call needs is imported: `gtc --help` loads no noun at all."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from typing import Any, NoReturn
+
+import click
+
+NOUNS = {
+    "bundle": ("greentic.cli.bundle:bundle", "Write, build and check bundles: the packaged workers."),
+    "op": ("greentic.cli.main:op", "Operate an environment: deployments, revisions, traffic."),
+    "start": ("greentic.cli.runtime:start", "Run an environment's data plane in the foreground."),
+    "stop": ("greentic.cli.runtime:stop", "End an environment's data plane; the record stays."),
+    "completion": ("greentic.cli.completion:completion", "Print the completion script of your shell."),
+}
+OPERATIONS = {
+    "env": ("greentic.cli.env:env", "Environments: the places where workers run."),
+    "bundles": ("greentic.cli.bundles:bundles", "Deployments: one customer's copy of a bundle."),
+    "revisions": ("greentic.cli.revisions:revisions", "Revisions: stage, warm, drain, archive."),
+    "traffic": ("greentic.cli.traffic:traffic", "The dial: set, roll back, look."),
+    "deploy": ("greentic.cli.deploy:deploy", "One command from a bundle to a running worker."),
+    "status": ("greentic.cli.status:status", "One tree: deployments, revisions, shares, health."),
+    "schema": ("greentic.cli.schema:schema", "JSON Schemas of the documents."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when they are called; the help text needs only the table."""
+
+    def __init__(self, *args: Any, table: Mapping[str, tuple[str, str]], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._table = table
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self._table)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        entry = self._table.get(cmd_name)
+        if entry is None:
+            return None
+        module, _, attribute = entry[0].partition(":")
+        command = getattr(import_module(module), attribute)
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, summary) for name, (_, summary) in self._table.items()])
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in self._table and not args[0].startswith("-"):
+            from difflib import get_close_matches
+
+            near = get_close_matches(args[0], self._table, n=1)
+            hint = f" Did you mean '{near[0]}'?" if near else f" There is: {', '.join(self._table)}."
+            raise click.UsageError(f"No such command '{args[0]}'.{hint}", ctx)
+        return super().resolve_command(ctx, args)
+
+
+def _version(ctx: click.Context, _: click.Parameter, value: bool) -> None:
+    if value and not ctx.resilient_parsing:
+        from importlib.metadata import version
+
+        click.echo(f"gtc {version('greentic')}")
+        ctx.exit()
+
+
+@click.group(cls=LazyGroup, table=NOUNS, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--version", is_flag=True, expose_value=False, is_eager=True, callback=_version, help="Print the version."
+)
+def cli() -> None:
+    """Runs digital workers: versions side by side, an exact traffic dial, an instant undo.
+
+    \b
+    gtc bundle init my-worker && gtc bundle build my-worker
+    gtc op deploy --bundle my-worker-0.1.0.gtbundle web
+    gtc op deploy --bundle my-worker-0.2.0.gtbundle web --traffic 0%
+    gtc op traffic set web v2=1% rest=v1
+    gtc op traffic rollback web
+    """
+
+
+@click.group(cls=LazyGroup, table=OPERATIONS)
+def op() -> None:
+    """Operate an environment. `--env NAME` chooses it (default $GREENTIC_ENV, else local)."""
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line and exit with its status (see `greentic.spec.errors.EXIT_CODES`; 130 after Ctrl-C)."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        status = cli.main(words, prog_name="gtc", standalone_mode=False)
+    except click.exceptions.Exit as exit_:
+        status = exit_.exit_code
+    except click.UsageError as error:
+        status = _usage(error, "--json" in words)
+    except (click.exceptions.Abort, KeyboardInterrupt):
+        click.echo("interrupted; what was recorded stands, and the same command goes on from there", err=True)
+        status = 130
+    except BrokenPipeError:
+        sys.stderr.close()
+        status = 1
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def _usage(error: click.UsageError, as_json: bool) -> int:
+    if as_json:
+        import json
+
+        path = "" if error.ctx is None else error.ctx.command_path
+        words = path.split()[1:]
+        document = {
+            "op": words[-1] if words else "gtc",
+            "noun": words[-2] if len(words) > 1 else "gtc",
+            "error": {"kind": "usage", "message": error.format_message()},
+        }
+        click.echo(json.dumps(document, ensure_ascii=False), err=True)
+    else:
+        error.show()
+    return 2
+
+
+if __name__ == "__main__":
+    main()

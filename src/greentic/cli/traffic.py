@@ -1,0 +1,245 @@
+"""`gtc op traffic`: the dial."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from greentic.cli.arguments import complete_deployment, complete_revision, seconds, shares
+from greentic.cli.invocation import Invocation, need, verb
+
+
+@click.group()
+def traffic() -> None:
+    """The dial: which revision gets which share of a deployment's traffic."""
+
+
+def _deployment(command: Any) -> Any:
+    """NAME, or --deployment as the reference writes it."""
+    command = click.option("--deployment", "named", metavar="NAME", help="The deployment, instead of NAME.")(command)
+    return click.argument("deployment", metavar="NAME", required=False, shell_complete=complete_deployment)(command)
+
+
+@traffic.command("set")
+@click.argument("words", metavar="NAME REVISION=SHARE…", nargs=-1)
+@click.option("--deployment", "named", metavar="NAME", help="The deployment, instead of NAME.")
+@click.option("--note", metavar="TEXT", help="Why; kept in the history.")
+@click.option("--authorization-ref", default=None, hidden=True)
+@click.option("--entries", hidden=True, default=None)
+@verb(
+    "traffic",
+    "set",
+    changes=True,
+    view=lambda result: _view_moved(result),
+    answers={
+        "deployment_id": "named",
+        "entries": "entries",
+        "note": "note",
+        "authorization_ref": "authorization_ref",
+    },
+)
+def set_(
+    invocation: Invocation,
+    words: tuple[str, ...],
+    named: str | None,
+    note: str | None,
+    authorization_ref: str | None,
+    entries: Any,
+) -> Any:
+    """Move the dial; returns when every router serves it.
+
+    \b
+    gtc op traffic set web v2=1% rest=v1     1 % to v2, the rest to v1
+    gtc op traffic set web v2=25bps rest=@live
+    gtc op traffic set web @latest=100%
+    """
+    from greentic.operations import traffic as operations
+
+    said = list(words)
+    if named is None and said and "=" not in said[0]:
+        named = said.pop(0)
+    wanted = need(named, "argument 'NAME'")
+    return operations.set_split(
+        invocation.context(),
+        invocation.environment_id,
+        wanted,
+        shares(need(tuple(said) or tuple(entries or ()), "argument 'REVISION=SHARE'")),
+        note=note,
+        authorization_ref=authorization_ref or "auth.json",
+    )
+
+
+@traffic.command()
+@_deployment
+@click.option(
+    "--to",
+    "generation",
+    type=click.IntRange(min=0),
+    metavar="GENERATION",
+    help="Which split. [default: the one before]",
+)
+@click.option("--note", metavar="TEXT", help="Why; kept in the history.")
+@verb(
+    "traffic",
+    "rollback",
+    changes=True,
+    view=lambda result: _view_moved(result),
+    answers={"deployment_id": "named", "to_generation": "generation", "note": "note"},
+)
+def rollback(
+    invocation: Invocation, deployment: str | None, named: str | None, generation: int | None, note: str | None
+) -> Any:
+    """Go back to an earlier split, at once; a rollback can itself be rolled back."""
+    from greentic.operations import traffic as operations
+
+    return operations.rollback(
+        invocation.context(),
+        invocation.environment_id,
+        need(deployment or named, "argument 'NAME'"),
+        to_generation=generation,
+        note=note,
+    )
+
+
+@traffic.command()
+@_deployment
+@click.option("--note", metavar="TEXT", help="Why.")
+@verb(
+    "traffic",
+    "clear",
+    changes=True,
+    view=lambda result: _view_cleared(result),
+    answers={"deployment_id": "named", "note": "note"},
+)
+def clear(invocation: Invocation, deployment: str | None, named: str | None, note: str | None) -> Any:
+    """Give a deployment no traffic at all, so that its revisions can be archived."""
+    from greentic.operations import traffic as operations
+
+    return operations.clear(
+        invocation.context(), invocation.environment_id, need(deployment or named, "argument 'NAME'"), note=note
+    )
+
+
+@traffic.command()
+@_deployment
+@verb("traffic", "show", view=lambda result: _view_show(result), answers={"deployment_id": "named"})
+def show(invocation: Invocation, deployment: str | None, named: str | None) -> Any:
+    """Show the live split."""
+    from greentic.operations import traffic as operations
+
+    return operations.show(
+        invocation.context(), invocation.environment_id, need(deployment or named, "argument 'NAME'")
+    )
+
+
+@traffic.command()
+@_deployment
+@verb("traffic", "history", view=lambda result: _view_history(result), answers={"deployment_id": "named"})
+def history(invocation: Invocation, deployment: str | None, named: str | None) -> Any:
+    """Show every split that is kept; any of them can be rolled back to."""
+    from greentic.operations import traffic as operations
+
+    return operations.history(
+        invocation.context(), invocation.environment_id, need(deployment or named, "argument 'NAME'")
+    )
+
+
+@traffic.command()
+@click.argument("deployment", metavar="NAME", required=False, shell_complete=complete_deployment)
+@click.argument("revision", metavar="REVISION", required=False, shell_complete=complete_revision)
+@click.option("--for", "lifetime", default="1h", show_default=True, metavar="TIME", help="How long the link works.")
+@verb(
+    "traffic",
+    "preview",
+    view=lambda result: _view_preview(result),
+    answers={"deployment_id": "deployment", "revision_id": "revision"},
+)
+def preview(invocation: Invocation, deployment: str | None, revision: str | None, lifetime: str) -> Any:
+    """Print a link that reaches a ready revision whatever its share, 0 % included."""
+    from greentic.operations import traffic as operations
+
+    return operations.preview(
+        invocation.context(),
+        invocation.environment_id,
+        need(deployment, "argument 'NAME'"),
+        need(revision, "argument 'REVISION'"),
+        seconds=seconds(lifetime),
+    )
+
+
+def _entries(result: Any) -> str:
+    from greentic.spec.weights import format_share
+
+    return ", ".join(
+        f"{entry['name'] or entry['revision_id']} {format_share(entry['weight_bps'])}" for entry in result["entries"]
+    )
+
+
+def _view_moved(result: Any) -> None:
+    from greentic.cli.tables import line, receipt
+
+    moved = "" if result.get("changed", True) else " (as it was)"
+    back = f", as in generation {result['restored_generation']}" if "restored_generation" in result else ""
+    line((result["bundle_id"], "bold"), f": {_entries(result)}{back}{moved}")
+    if "receipt" in result:
+        line((receipt(result["receipt"]), "green"))
+    else:
+        line(f"would move {result['moved_slots'] / 100:g}% of the traffic (generation {result['generation']})")
+
+
+def _view_cleared(result: Any) -> None:
+    from greentic.cli.tables import line, receipt
+
+    if not result["cleared"]:
+        line(f"{result['bundle_id']} had no traffic")
+        return
+    line((result["bundle_id"], "bold"), ": no traffic")
+    if "receipt" in result:
+        line((receipt(result["receipt"]), "green"))
+
+
+def _view_show(result: Any) -> None:
+    from greentic.cli.tables import line, table
+    from greentic.spec.weights import format_share
+
+    if not result["entries"]:
+        line(f"{result['bundle_id']} has no traffic; give it some: gtc op traffic set {result['bundle_id']} v1=100%")
+        return
+    table(
+        ("REVISION", "SHARE", "ID"),
+        [(entry["name"], format_share(entry["weight_bps"]), entry["revision_id"]) for entry in result["entries"]],
+    )
+    note = f": {result['note']}" if "note" in result else ""
+    line((f"generation {result['generation']}, set {result['updated_at']} by {result['updated_by']}{note}", "dim"))
+
+
+def _view_history(result: Any) -> None:
+    from greentic.cli.tables import age, line, table
+
+    if not result["splits"]:
+        line(f"{result['bundle_id']} never had traffic")
+        return
+    table(
+        ("GENERATION", "", "SHARES", "MOVED", "AGE", "BY", "NOTE"),
+        [
+            (
+                row["generation"],
+                "live" if row["live"] else "",
+                _entries(row),
+                f"{row['moved_slots'] / 100:g}%",
+                age(row["updated_at"]),
+                row["updated_by"],
+                row.get("note"),
+            )
+            for row in result["splits"]
+        ],
+    )
+
+
+def _view_preview(result: Any) -> None:
+    from greentic.cli.tables import line
+
+    host = f" (Host: {result['host']})" if "host" in result else ""
+    click.echo(result["url"] + host)
+    line((f"reaches {result['name']} for {result['expires_in_seconds']} s, whatever its share", "dim"))

@@ -1,0 +1,165 @@
+"""The files of a revision: the copied bundle, its unpacked tree, the lock and the frozen parameters."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from greentic.bundles.unpack import UnpackedBundle, load, unpack
+from greentic.spec.capabilities import Slot
+from greentic.spec.deployment import Overrides
+from greentic.spec.environment import Environment
+from greentic.spec.errors import Conflict, InputOutput, InvalidArgument, NotFound
+from greentic.spec.integrity import content_digest, digest
+from greentic.spec.revision import LockedPack, PackConfig, PackListEntry, PackListLock
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What staging froze: everything a revision's record says of its files."""
+
+    bundle: UnpackedBundle
+    pack_list: tuple[PackListEntry, ...]
+    lock_ref: str
+    config_refs: tuple[str, ...]
+    config_digest: str
+
+
+def prepare(folder: Path, environment: Environment, revision_id: str, archive: Path, overrides: Overrides) -> Prepared:
+    """Copy, unpack and check `archive` into `<folder>/revisions/<revision_id>/`, all or nothing.
+
+    The digest is of the copy, and the copy is what is unpacked. Raises NotFound for a missing archive, BundleError for
+    a malformed one, Conflict for a capability that the environment lacks, InvalidArgument for parameters that do not
+    fit.
+    """
+    require(archive)
+    revisions = folder / "revisions"
+    place = revisions / revision_id
+    draft = revisions / f".{revision_id}.draft"
+    try:
+        revisions.mkdir(parents=True, exist_ok=True, mode=0o700)
+        shutil.rmtree(draft, ignore_errors=True)
+        draft.mkdir(mode=0o700)
+    except OSError as error:
+        raise InputOutput(f"the revision's folder cannot be made: {error}") from None
+    try:
+        copy = draft / "bundle.gtbundle"
+        try:
+            shutil.copyfile(archive, copy)
+        except OSError as error:
+            raise InputOutput(f"{archive} cannot be copied: {error}") from None
+        bundle = unpack(copy, draft / "bundle")
+        # Asked for now, so that a bundle that cannot run is refused before anything is recorded.
+        runnable = bundle.entry
+        _require_capabilities(environment, bundle)
+        prepared = _freeze(draft, place, revision_id, bundle, runnable.pack_id, overrides)
+        _sync(draft)
+        shutil.rmtree(place, ignore_errors=True)
+        draft.rename(place)
+    except BaseException:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise
+    return Prepared(
+        load(place / "bundle"),
+        prepared.pack_list,
+        prepared.lock_ref,
+        prepared.config_refs,
+        prepared.config_digest,
+    )
+
+
+def require(archive: Path) -> None:
+    """NotFound when there is no file at `archive`."""
+    if not archive.is_file():
+        raise NotFound(
+            f"there is no bundle at {archive}", next_step="gtc bundle build FOLDER, or check the path you gave"
+        )
+
+
+def discard(folder: Path, revision_id: str) -> None:
+    """Remove a revision's files."""
+    shutil.rmtree(folder / "revisions" / revision_id, ignore_errors=True)
+
+
+def _freeze(
+    draft: Path, place: Path, revision_id: str, bundle: UnpackedBundle, entry: str, overrides: Overrides
+) -> Prepared:
+    known = {pack.pack_id for pack in bundle.packs}
+    for pack_id in overrides:
+        if pack_id not in known:
+            raise InvalidArgument(
+                f"the bundle has no pack '{pack_id}' to configure; it has {', '.join(sorted(known))}",
+                details={"packs": sorted(known)},
+            )
+    base = f"revisions/{place.name}"
+    lock = PackListLock(
+        revision_id=revision_id,
+        packs=tuple(
+            sorted(
+                (
+                    LockedPack(pack_id=pack.pack_id, path=f"{base}/bundle/{pack.archive}", digest=pack.digest)
+                    for pack in bundle.packs
+                ),
+                key=lambda locked: locked.path,
+            )
+        ),
+    )
+    _write(draft / "pack-list.lock", lock.to_json())
+    configs: dict[str, Mapping[str, Any]] = {}
+    for pack in bundle.packs:
+        given = dict(overrides.get(pack.pack_id, {}))
+        answers = pack.manifest.validate_answers(given) if pack.pack_id == entry or pack.manifest.setup else given
+        if not answers:
+            continue
+        config = PackConfig(pack_id=pack.pack_id, revision_id=revision_id, non_secret=answers)
+        configs[pack.pack_id] = config.to_json()
+        (draft / "pack-configs").mkdir(exist_ok=True, mode=0o700)
+        _write(draft / "pack-configs" / f"{pack.pack_id}.json", configs[pack.pack_id])
+    values = {pack_id: config["non_secret"] for pack_id, config in configs.items()}
+    return Prepared(
+        bundle,
+        tuple(PackListEntry(pack_id=pack.pack_id, version=pack.version, digest=pack.digest) for pack in bundle.packs),
+        f"{base}/pack-list.lock",
+        tuple(f"{base}/pack-configs/{pack_id}.json" for pack_id in sorted(configs)),
+        f"sha256:{digest(values)}" if values else content_digest(b""),
+    )
+
+
+def _require_capabilities(environment: Environment, bundle: UnpackedBundle) -> None:
+    bound = {binding.slot.value for binding in environment.packs}
+    extensions = {binding.kind.partition("@")[0] for binding in environment.extensions}
+    if environment.messaging_endpoints:
+        bound.add(Slot.MESSAGING.value)
+    for pack in bundle.packs:
+        for capability in pack.manifest.capabilities:
+            name, _, extension = capability.partition(":")
+            if name in bound or (name == Slot.EXTENSION.value and extension in extensions):
+                continue
+            raise Conflict(
+                f"the pack '{pack.pack_id}' asks for the capability '{capability}', which the environment "
+                f"'{environment.environment_id}' does not have",
+                details={"pack_id": pack.pack_id, "capability": capability, "bound": sorted(bound)},
+                next_step=f"bind an env-pack in the slot '{name}', or take the capability out of pack.yaml",
+            )
+
+
+def _write(path: Path, document: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
+    path.chmod(0o600)
+
+
+def _sync(folder: Path) -> None:
+    """Make the tree durable before the record that names it."""
+    for path in (folder, *folder.rglob("*")):
+        if path.is_symlink():
+            continue
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

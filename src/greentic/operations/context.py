@@ -1,0 +1,76 @@
+"""What every use case is given: the store, the env-packs, who asks, and the seams of time and chance."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+from greentic.engine.command import Command
+from greentic.envpacks.deployer import Deployer, DeployerContext, DesiredState, Progress, silent
+from greentic.envpacks.registry import Registry
+from greentic.spec.capabilities import Slot
+from greentic.spec.errors import CorruptDocument
+from greentic.spec.parsing import Payload
+from greentic.store.contract import Applied, Store, Stored
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """The surroundings of one verb.
+
+    `now` gives RFC 3339 timestamps, `mint` fresh ULIDs. `key` is the caller's idempotency key, None when it gave none;
+    a verb of several steps derives one key per step. `expected_generation` and `if_match` guard the first change only:
+    what the verb itself commits afterwards is not somebody else's change. `dry_run` computes without committing.
+    """
+
+    store: Store
+    registry: Registry
+    actor: str
+    now: Callable[[], str]
+    mint: Callable[[], str]
+    progress: Progress = silent
+    key: str | None = None
+    expected_generation: int | None = None
+    if_match: str | None = None
+    dry_run: bool = False
+    _guarded: list[bool] = field(default_factory=list)
+
+    def step_key(self, step: str) -> str:
+        """The idempotency key of one step of this verb: the caller's key when the verb has one step."""
+        if self.key is None:
+            return self.mint()
+        return self.key if not step else f"{self.key}:{step}"
+
+    def apply(self, environment_id: str, noun: str, verb: str, payload: Payload, *, step: str = "") -> Applied:
+        """Commit one change through the store (compute it only, on a dry run)."""
+        command = Command(environment_id, noun, verb, payload, self.step_key(step), self.actor)
+        generation, etag = (None, None) if self._guarded else (self.expected_generation, self.if_match)
+        change = self.store.plan if self.dry_run else self.store.apply
+        applied = change(command, expected_generation=generation, if_match=etag)
+        self._guarded.append(True)
+        return applied
+
+    def deployer(self, stored: Stored | Applied) -> Deployer:
+        """The deployer of the environment, by its slot."""
+        environment = stored.environment
+        folder = self.store.artifacts(environment.environment_id)
+        binding = environment.binding(Slot.DEPLOYER)
+        answers = {}
+        if binding is not None and binding.answers_ref is not None:
+            try:
+                answers = json.loads((folder / binding.answers_ref).read_bytes())
+            except (OSError, ValueError) as error:
+                raise CorruptDocument(
+                    f"the deployer's answers ({binding.answers_ref}) cannot be read: {error}"
+                ) from None
+        return self.registry.deployer(environment, DeployerContext(environment.environment_id, folder, answers))
+
+    def with_key(self, suffix: str) -> Context:
+        """The same surroundings for a part of a larger verb, with a key of its own."""
+        return replace(self, key=None if self.key is None else f"{self.key}:{suffix}")
+
+
+def desired(stored: Stored | Applied) -> DesiredState:
+    """The recorded state as a deployer takes it."""
+    return DesiredState(stored.environment, stored.generation)

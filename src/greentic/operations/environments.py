@@ -1,0 +1,93 @@
+"""Environments: create with the local defaults, update, look at."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from greentic.operations.context import Context, desired
+from greentic.spec.environment import Environment
+from greentic.spec.errors import Conflict, NotFound
+from greentic.spec.payloads import DEFAULT_PACKS, CreateEnvironmentPayload, UpdateEnvironmentPayload
+from greentic.store.contract import Stored
+
+LOCAL = "local"
+
+
+def summary(environment: Environment) -> dict[str, Any]:
+    """The environment in short (EnvSummary of reference 01, section 3.4)."""
+    host = environment.host_config
+    return {
+        "environment_id": environment.environment_id,
+        "name": environment.name,
+        "region": host.region,
+        "tenant_org_id": host.tenant_org_id,
+        "listen_addr": host.listen_addr,
+        "public_base_url": host.public_base_url,
+        "pack_count": len(environment.packs),
+        "bundle_count": len(environment.bundles),
+        "revision_count": len(environment.revisions),
+    }
+
+
+def create(context: Context, payload: CreateEnvironmentPayload) -> dict[str, Any]:
+    """A new environment; Conflict when it exists."""
+    applied = context.apply(payload.environment_id, "env", "create", payload)
+    return {**summary(applied.environment), "generation": applied.generation, "etag": applied.etag}
+
+
+def init(context: Context, environment_id: str = LOCAL, **host: Any) -> dict[str, Any]:
+    """The environment with the defaults of one machine, left alone when it exists; `outcome` says which."""
+    try:
+        stored = context.store.load(environment_id)
+    except NotFound:
+        payload = CreateEnvironmentPayload(
+            environment_id=environment_id, name=environment_id, packs=DEFAULT_PACKS, **host
+        )
+        return {**create(context, payload), "outcome": "created"}
+    changed = {field: value for field, value in host.items() if value is not None}
+    differing = {field for field, value in changed.items() if getattr(stored.environment.host_config, field) != value}
+    if differing:
+        raise Conflict(
+            f"the environment '{environment_id}' exists with another {', '.join(sorted(differing))}",
+            next_step=f"gtc op env update {environment_id} …",
+        )
+    return {
+        **summary(stored.environment),
+        "generation": stored.generation,
+        "etag": stored.etag,
+        "outcome": "untouched",
+    }
+
+
+async def update(context: Context, environment_id: str, payload: UpdateEnvironmentPayload) -> dict[str, Any]:
+    """Change an environment. A running data plane keeps its address until it is started again: the result says so."""
+    before = context.store.load(environment_id)
+    applied = context.apply(environment_id, "env", "update", payload)
+    moved = before.environment.host_config.listen_address != applied.environment.host_config.listen_address
+    restart = False
+    if moved and not context.dry_run:
+        restart = (await context.deployer(applied).observe(desired(applied))).running
+    return {
+        **summary(applied.environment),
+        "generation": applied.generation,
+        "etag": applied.etag,
+        "restart_required": restart,
+    }
+
+
+def list_(context: Context) -> dict[str, Any]:
+    """Every environment; a corrupt one is listed with what is wrong with it."""
+    rows: list[Mapping[str, Any]] = []
+    for listing in context.store.list():
+        if listing.stored is not None:
+            rows.append({**summary(listing.stored.environment), "generation": listing.stored.generation})
+        elif listing.error is not None:
+            rows.append({"environment_id": listing.environment_id, "error": listing.error.document()})
+    return {"environments": rows}
+
+
+def show(context: Context, environment_id: str) -> dict[str, Any]:
+    """The whole document, its generation and its etag."""
+    stored: Stored = context.store.load(environment_id)
+    return {"environment": stored.environment.to_json(), "generation": stored.generation, "etag": stored.etag}

@@ -1,0 +1,54 @@
+"""The data plane of an environment as a whole: run it in the foreground, end it, read a worker's log."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from greentic.operations.context import Context, desired
+from greentic.spec.errors import NotFound
+from greentic.spec.revision import Revision
+
+
+async def serve(context: Context, environment_id: str) -> None:
+    """Run the data plane here until it is stopped."""
+    stored = context.store.load(environment_id)
+    await context.deployer(stored).serve(desired(stored), context.progress)
+
+
+async def start(context: Context, environment_id: str) -> dict[str, Any]:
+    """Start the data plane in the background, or bring a running one to the recorded state."""
+    stored = context.store.load(environment_id)
+    observation = await context.deployer(stored).reconcile(desired(stored), context.progress)
+    healthy = sum(seen.healthy for seen in observation.revisions.values())
+    return {
+        "environment_id": environment_id,
+        "running": observation.running,
+        "url": observation.url,
+        "routers": observation.routers,
+        "workers": len(observation.revisions),
+        "healthy": healthy,
+    }
+
+
+async def stop(context: Context, environment_id: str) -> dict[str, Any]:
+    """End the data plane; the record stays, and the next start returns to it."""
+    stored = context.store.load(environment_id)
+    stopped = await context.deployer(stored).stop(desired(stored), context.progress)
+    return {"environment_id": environment_id, "stopped": stopped}
+
+
+async def log(context: Context, environment_id: str, revision: Revision) -> Path:
+    """The file that holds the output of the revision's worker; NotFound when it never ran here."""
+    stored = context.store.load(environment_id)
+    observation = await context.deployer(stored).observe(desired(stored))
+    seen = observation.revisions.get(revision.revision_id)
+    place = None if seen is None or seen.log is None else Path(seen.log)
+    if place is None:
+        place = context.store.artifacts(environment_id) / "logs" / "revisions" / f"{revision.revision_id}.log"
+    if not place.is_file():
+        raise NotFound(
+            f"{revision.bundle_id} v{revision.sequence} has no log: it never ran here",
+            next_step=f"gtc op revisions warm {revision.bundle_id} v{revision.sequence}",
+        )
+    return place

@@ -45,7 +45,7 @@ from greentic.spec.errors import GreenticError
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """An environment as it is kept: `generation` counts its changes, `etag` is the SHA-256 (hex) of its canonical JSON."""
+    """An environment as it is kept. `generation` counts its changes; `etag` is the SHA-256 of its canonical JSON."""
 
     environment: Environment
     generation: int

@@ -1,9 +1,14 @@
-"""The store of one machine: a folder per environment under one root."""
+"""The store of one machine: a folder per environment under one root (layout: docs/architecture.md).
+
+What is promised stands in `contract`; how a change is committed, in `transaction`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +17,20 @@ from pydantic_core import from_json, to_json
 from greentic.engine.command import Command, Outcome
 from greentic.spec import rules
 from greentic.spec.environment import Environment
-from greentic.spec.errors import Conflict, Denied, GreenticError, NotFound, StoreError
-from greentic.store import document, folders, lock
-from greentic.store.clock import Clock, timestamp, wall_clock
+from greentic.spec.errors import Conflict, Denied, GreenticError, InvalidArgument, NotFound, StoreError
+from greentic.spec.integrity import digest
+from greentic.store import backup, document, failures, folders, lock
+from greentic.store.audit import AuditReport, AuditTrail, Head
+from greentic.store.clock import Clock, wall_clock
 from greentic.store.contract import Applied, Authorize, Decision, Listing, Stored, Transition
-from greentic.store.document import Record
+from greentic.store.document import Body, Record
+from greentic.store.events import Attempt
 from greentic.store.io import FileSystem, LocalFileSystem, read
+from greentic.store.ledger import Ledger
+from greentic.store.transaction import Settings, Turn
+
+MAX_KEY = 512
+"""Characters of an idempotency key."""
 
 
 def engine_transition(environment: Environment | None, command: Command, now: str) -> Outcome:
@@ -32,8 +45,29 @@ def local_only(_command: Command, _actor: str) -> Decision:
     return Decision(True, "local-only", "the environment is kept on this machine")
 
 
+@dataclass(frozen=True, slots=True)
+class Precondition:
+    """What the caller expects of the present state; None expects nothing."""
+
+    generation: int | None
+    etag: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """What an attempt comes to: the outcome, its result as JSON values, and the bytes to commit (None: no change)."""
+
+    outcome: Outcome
+    result: dict[str, Any]
+    body: Body | None
+
+
 class FilesStore:
-    """Environments as folders under `root`; see `contract` for what is promised."""
+    """Environments as folders under `root`.
+
+    `clock` tells the time, `io` is what changes anything on disk, `transition` decides, `authorize` allows,
+    `patience` bounds the wait for a busy environment, `settings` say how long things are kept.
+    """
 
     def __init__(
         self,
@@ -44,6 +78,7 @@ class FilesStore:
         transition: Transition = engine_transition,
         authorize: Authorize = local_only,
         patience: lock.Patience | None = None,
+        settings: Settings | None = None,
     ) -> None:
         self.root = Path(root)
         self.clock = clock
@@ -51,12 +86,12 @@ class FilesStore:
         self._transition = transition
         self._authorize = authorize
         self._patience = patience or lock.Patience()
+        self._settings = settings or Settings()
         self._newest: dict[str, Record] = {}
 
     def load(self, environment_id: str) -> Stored:
-        """The newest committed state."""
-        folder = folders.folder_of(self.root, environment_id)
-        record = self._record(folder)
+        """The newest committed state, without a lock."""
+        record = self._record(folders.folder_of(self.root, environment_id))
         if record is None:
             raise _missing(environment_id)
         return record.stored
@@ -64,58 +99,165 @@ class FilesStore:
     def apply(
         self, command: Command, *, expected_generation: int | None = None, if_match: str | None = None
     ) -> Applied:
-        """Carry out `command` and commit."""
-        folder = folders.folder_of(self.root, command.environment_id)
-        self._allowed(command)
-        if not folders.exists(folder):
-            self._transition(None, command, timestamp(self.clock()))  # a refusal leaves no folder behind
-        with _failures(folder):
-            folders.ensure(self.io, folder)
-            with lock.held(self.io, folder / folders.LOCK, f"{command.noun} {command.verb}", self._patience):
-                folders.sweep(self.io, folder)
-                record = self._record(folder)
-                applied, body, outcome = self._compute(command, record, expected_generation, if_match)
-                if body is not None:
-                    written = document.encode(body, outcome.environment, applied.generation, {})
-                    folders.replace(self.io, folder / folders.DOCUMENT, written.raw)
-                    self._newest[command.environment_id] = written
-        if outcome.failure is not None:
-            raise outcome.failure
-        return applied
+        """Carry out `command`; see `contract`."""
+        return self.carry_out(command, self._transition, expected_generation=expected_generation, if_match=if_match)
 
     def plan(self, command: Command, *, expected_generation: int | None = None, if_match: str | None = None) -> Applied:
-        """What `apply` would answer now, without committing."""
+        """What `apply` would answer now, without committing, recording or auditing anything."""
         folder = folders.folder_of(self.root, command.environment_id)
-        self._allowed(command)
-        applied, _, outcome = self._compute(command, self._record(folder), expected_generation, if_match)
-        if outcome.failure is not None:
-            raise outcome.failure
-        return applied
+        attempt = self._attempt(command, self.clock())
+        record = self._record(folder)
+        if folders.exists(folder):
+            _demand(attempt)
+            ledger = Ledger(self.io, folder / folders.LEDGER, self._settings.key_retention)
+            recorded = self._recorded(attempt, record, ledger)
+            if recorded is not None:
+                return _replay(recorded, record)
+        answer = self._answer(attempt, record, self._transition, Precondition(expected_generation, if_match))
+        _demand(attempt)
+        if answer.outcome.failure is not None:
+            raise answer.outcome.failure
+        if answer.body is None:
+            return _unchanged(answer, record)
+        generation = 1 if record is None else record.stored.generation + 1
+        return Applied(answer.result, answer.outcome.environment, generation, answer.body.digest)
 
     def list(self) -> tuple[Listing, ...]:
-        """Every environment under the root, by name."""
+        """Every environment under the root by name; one that cannot be read is listed with its error."""
         try:
-            names = sorted(entry.name for entry in self.root.iterdir() if entry.is_dir())
+            names = sorted(entry.name for entry in self.root.iterdir())
         except FileNotFoundError:
             return ()
+        except OSError as error:
+            raise StoreError(
+                f"{self.root} cannot be read: {error.strerror}", details={"path": str(self.root)}
+            ) from error
         return tuple(listing for name in names if (listing := self._listing(name)) is not None)
 
     def artifacts(self, environment_id: str) -> Path:
-        """The environment's folder."""
+        """The environment's folder. Not created by this call."""
         return folders.folder_of(self.root, environment_id)
 
-    def _listing(self, name: str) -> Listing | None:
-        if not (self.root / name / folders.DOCUMENT).exists():
-            return None
-        try:
-            return Listing(name, stored=self.load(name))
-        except GreenticError as error:
-            return Listing(name, error=error)
+    def audit(self, environment_id: str) -> AuditTrail:
+        """The environment's audit log, for reading."""
+        return AuditTrail(folders.folder_of(self.root, environment_id) / folders.AUDIT)
 
-    def _allowed(self, command: Command) -> None:
-        decision = self._authorize(command, command.actor)
-        if not decision.allowed:
-            raise Denied(decision.reason, details={"policy": decision.policy})
+    def verify_audit(self, environment_id: str) -> AuditReport:
+        """Check the environment's audit log against itself and against the last change in `environment.json`.
+
+        Reads without a lock; only when something is wrong it looks again under the lock, for a writer may have been in
+        the middle of a line.
+        """
+        folder = folders.folder_of(self.root, environment_id)
+        trail = self.audit(environment_id)
+        record = self._record(folder)
+        if record is None:
+            raise _missing(environment_id)
+        report = trail.verify(_anchor(record))
+        if report.ok:
+            return report
+        with self._turn(folder, "audit verify") as turn:
+            return trail.verify(_anchor(turn.record))
+
+    def recover(self, environment_id: str) -> Stored:
+        """Finish what an interrupted writer left, bring derived files up to date, and load."""
+        folder = folders.folder_of(self.root, environment_id)
+        if not folders.exists(folder):
+            raise _missing(environment_id)
+        with self._turn(folder, "recover") as turn:
+            if turn.damage is not None:
+                raise turn.damage
+            if turn.record is None:
+                raise _missing(environment_id)
+            turn.refresh()
+            return turn.record.stored
+
+    def carry_out(
+        self,
+        command: Command,
+        transition: Transition,
+        *,
+        expected_generation: int | None = None,
+        if_match: str | None = None,
+        over_damage: bool = False,
+    ) -> Applied:
+        """As `apply`, with a transition of the store's own; `over_damage`: a corrupt document counts as none."""
+        folder = folders.folder_of(self.root, command.environment_id)
+        expected = Precondition(expected_generation, if_match)
+        attempt = self._attempt(command, self.clock())
+        if not folders.exists(folder):
+            self._answer(attempt, None, transition, expected)  # a refusal leaves no folder behind
+        with self._turn(folder, f"{command.noun} {command.verb}") as turn:
+            attempt = replace(attempt, moment=turn.moment)  # time went by while others had the lock
+            try:
+                _demand(attempt)
+                if turn.damage is not None and not over_damage:
+                    raise turn.damage
+                recorded = self._recorded(attempt, turn.record, turn.ledger)
+                if recorded is None:
+                    answer = self._answer(attempt, turn.record, transition, expected)
+            except GreenticError as error:
+                raise turn.refuse(attempt, error) from None
+            if recorded is not None:
+                return _replay(recorded, turn.record)
+            failure = answer.outcome.failure
+            if answer.body is None:
+                turn.settle(attempt, answer.result, failure)
+                applied = _unchanged(answer, turn.record)
+            else:
+                record = turn.commit(attempt, answer.body, answer.outcome.environment, answer.result, failure)
+                self._newest[folder.name] = record
+                stored = record.stored
+                applied = Applied(answer.result, stored.environment, stored.generation, stored.etag)
+        if failure is not None:
+            raise failure
+        return applied
+
+    def maintain(self, command: Command, effect: Callable[[Turn], Mapping[str, Any]]) -> Mapping[str, Any]:
+        """Run `effect`, which changes files beside the document only, as an attempt like any other; its result."""
+        folder = folders.folder_of(self.root, command.environment_id)
+        attempt = self._attempt(command, self.clock())
+        if not folders.exists(folder):
+            raise _missing(command.environment_id)
+        with self._turn(folder, f"{command.noun} {command.verb}") as turn:
+            attempt = replace(attempt, moment=turn.moment)
+            try:
+                _demand(attempt)
+                if turn.damage is not None:
+                    raise turn.damage
+                if turn.record is None:
+                    raise _missing(command.environment_id)
+                recorded = self._recorded(attempt, turn.record, turn.ledger)
+            except GreenticError as error:
+                raise turn.refuse(attempt, error) from None
+            if recorded is not None:
+                return dict(recorded["result"])
+            return turn.perform(attempt, lambda: effect(turn))
+
+    @contextmanager
+    def _turn(self, folder: Path, verb: str) -> Iterator[Turn]:
+        try:
+            folders.ensure(self.io, folder)
+            with lock.held(self.io, folder / folders.LOCK, verb, self._patience):
+                turn = Turn(self.io, folder, self._settings, self.clock(), lambda: self._record(folder))
+                try:
+                    turn.recover()
+                    yield turn
+                finally:
+                    turn.close()
+        except OSError as error:
+            raise failures.unwritten(folder, error) from error
+
+    def _attempt(self, command: Command, moment: datetime) -> Attempt:
+        key = command.idempotency_key
+        if not key.strip() or len(key) > MAX_KEY:
+            raise InvalidArgument(f"an idempotency key is 1 to {MAX_KEY} characters, not all of them blank")
+        try:
+            digest([key, command.actor])
+            fingerprint = digest(command.fingerprint())
+        except ValueError as error:
+            raise InvalidArgument(f"the command cannot be written as JSON: {error}") from None
+        return Attempt(command, fingerprint, self._authorize(command, command.actor), moment)
 
     def _record(self, folder: Path) -> Record | None:
         if not folders.exists(folder):
@@ -125,44 +267,108 @@ class FilesStore:
         if raw is None:
             return None
         known = self._newest.get(folder.name)
-        if known is not None and known.raw == raw:
+        if known is not None and known.raw == raw:  # comparing is some hundred times faster than parsing
             return known
         record = document.decode(raw, path, folder.name)
         self._newest[folder.name] = record
         return record
 
-    def _compute(
-        self, command: Command, record: Record | None, expected_generation: int | None, if_match: str | None
-    ) -> tuple[Applied, document.Body | None, Outcome]:
+    def _recorded(self, attempt: Attempt, record: Record | None, ledger: Ledger) -> Mapping[str, Any] | None:
+        """What was answered under the attempt's key; Conflict when it was for another request."""
+        if record is None:
+            return None  # what the key once did is gone with the environment
+        key = attempt.command.idempotency_key
+        found: Mapping[str, Any] | None = None
+        if record.commit and record.commit["key"] == key:
+            found = None if ledger.expired(record.commit, attempt.moment) else record.commit
+        if found is None:
+            found = ledger.find(key, attempt.moment)
+        if found is not None and found["fingerprint"] != attempt.fingerprint:
+            raise Conflict(
+                f"the idempotency key '{key}' was used for another request",
+                details={"reason": "idempotency-conflict", "idempotency_key": key, "used_at": found["stored_at"]},
+                next_step="repeat the request that the key belongs to, or use a new key for this one",
+            )
+        return found
+
+    def _answer(
+        self, attempt: Attempt, record: Record | None, transition: Transition, expected: Precondition
+    ) -> _Answer:
         stored = None if record is None else record.stored
-        _precondition(stored, expected_generation, if_match)
+        _meet(expected, stored)
         before = None if stored is None else stored.environment
-        outcome = self._transition(before, command, timestamp(self.clock()))
+        outcome = transition(before, attempt.command, attempt.now)
         result: dict[str, Any] = from_json(to_json(outcome.result))
         if stored is not None and not outcome.changed:
-            return Applied(result, stored.environment, stored.generation, stored.etag), None, outcome
+            return _Answer(outcome, result, None)
         rules.check(outcome.environment)
-        body = document.body(outcome.environment, before)
-        generation = 1 if stored is None else stored.generation + 1
-        return Applied(result, outcome.environment, generation, body.digest), body, outcome
+        if outcome.environment.environment_id != attempt.command.environment_id:
+            raise InvalidArgument(
+                f"the command is for '{attempt.command.environment_id}', "
+                f"its environment is '{outcome.environment.environment_id}'"
+            )
+        return _Answer(outcome, result, document.body(outcome.environment, before))
+
+    def _listing(self, name: str) -> Listing | None:
+        folder = self.root / name
+        try:
+            if not folders.exists(folder):
+                return None
+            if not (folder / folders.DOCUMENT).is_symlink() and not (folder / folders.DOCUMENT).exists():
+                if not backup.kept(folder):
+                    return None  # never an environment: a creation that did not happen, or a folder of others
+                path = folder / folders.DOCUMENT
+                return Listing(name, error=document.corrupt(path, name, "it is gone, but there are backups of it"))
+            return Listing(name, stored=self.load(name))
+        except GreenticError as error:
+            return Listing(name, error=error) if folder.is_dir() else None
 
 
-def _precondition(stored: Stored | None, expected_generation: int | None, if_match: str | None) -> None:
+def _demand(attempt: Attempt) -> None:
+    decision, command = attempt.decision, attempt.command
+    if not decision.allowed:
+        raise Denied(
+            f"{command.actor} may not {command.noun} {command.verb} in '{command.environment_id}': {decision.reason}",
+            details={"policy": decision.policy, "reason": decision.reason, "actor": command.actor},
+        )
+
+
+def _meet(expected: Precondition, stored: Stored | None) -> None:
     generation, etag = (None, None) if stored is None else (stored.generation, stored.etag)
-    if expected_generation in {None, generation} and if_match in {None, etag}:
+    if expected.generation in {None, generation} and expected.etag in {None, etag}:
         return
     raise Conflict(
         "somebody changed the environment in between"
         if stored is not None
         else "the environment that the change expects does not exist",
         details={
-            "expected_generation": expected_generation,
+            "expected_generation": expected.generation,
             "actual_generation": generation,
-            "expected_etag": if_match,
+            "expected_etag": expected.etag,
             "actual_etag": etag,
         },
         next_step="look at the present state, then repeat the change for it",
     )
+
+
+def _replay(recorded: Mapping[str, Any], record: Record | None) -> Applied:
+    if "failure" in recorded:
+        raise failures.revived(recorded["failure"])
+    assert record is not None, "a key is recorded only for an environment that exists"
+    stored = record.stored
+    return Applied(recorded["result"], stored.environment, stored.generation, stored.etag, replayed=True)
+
+
+def _unchanged(answer: _Answer, record: Record | None) -> Applied:
+    assert record is not None, "a creation is a change"
+    return Applied(answer.result, record.stored.environment, record.stored.generation, record.stored.etag)
+
+
+def _anchor(record: Record | None) -> Head | None:
+    if record is None or not record.commit:
+        return None
+    outcome = record.commit["outcome"]
+    return Head(outcome["sequence"], outcome["hash"])
 
 
 def _missing(environment_id: str) -> NotFound:
@@ -171,15 +377,3 @@ def _missing(environment_id: str) -> NotFound:
         details={"environment_id": environment_id},
         next_step=f"gtc op env create {environment_id}",
     )
-
-
-@contextmanager
-def _failures(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise StoreError(
-            f"{folder} could not be written: {error.strerror or error}",
-            details={"path": str(folder), "errno": error.errno},
-            next_step="make room or check the disk, then run the same command again under the same key",
-        ) from error

@@ -40,6 +40,15 @@ def exists(folder: Path) -> bool:
     return True
 
 
+def regular(path: Path) -> None:
+    """StoreError unless `path` is a regular file, reached without a symbolic link."""
+    mode = os.lstat(path).st_mode
+    if stat.S_ISLNK(mode):
+        raise linked(path)
+    if not stat.S_ISREG(mode):
+        raise StoreError(f"{path} is not a regular file", details={"path": str(path)})
+
+
 def ensure(files: FileSystem, folder: Path) -> None:
     """Make `folder` and the folders above it that are missing, each durable before the next is made."""
     if exists(folder):

@@ -1,0 +1,248 @@
+"""One writer's turn with an environment: recovered first, then at most one attempt is recorded and committed.
+
+The order of a change, and why it needs four syncs and no more:
+
+    1  append the intent to the audit log, sync the log
+    2  sync the ledger file that holds the previous change's record
+    3  write the new document to a temporary file, sync it; keep the old one as a backup (a link)
+    4  rename it to `environment.json`, sync the folder          <- committed and acknowledged
+    5  append the ledger record; append the audit outcome        (not synced)
+    6  bring `runtime-config.json` up to date, prune backups
+
+The rename commits state, ledger record and audit outcome together, because the document carries the latter two in its
+`commit` (`document`); the appends of step 5 are copies, made so that they survive the next rename.
+
+ *  A crash before 4 leaves the old state. The intent, if it got that far, has no outcome: the next writer adds the
+    outcome `interrupted`. A temporary file that is left is removed by the next writer.
+ *  A crash after 4, whatever became of 5 and 6, leaves the new state with its `commit`. The next writer compares the
+    audit head and the ledger with it and redoes what is missing. The outcome entry was linked before the rename, so
+    redoing it gives the same bytes.
+ *  So that a loss of power cannot lose both the copies and the `commit` they were made from, the copies of the previous
+    change must be durable before the next rename takes its `commit` away. The audit log: the sync of step 1 covers the
+    whole file, the previous outcome included; a rotation syncs before it renames. The ledger: the sync of step 2.
+ *  So that a loss of power cannot keep an outcome and lose the change it speaks of, step 5 comes after the folder's
+    sync in 4, and a writer that redoes step 5 for another syncs the folder before it does.
+ *  The intent is durable before the rename, hence before anybody can see the change.
+ *  The link of a backup is not synced by itself. Journaling file systems keep it with the rename; elsewhere a loss of
+    power may cost the one backup that was being made, never the state.
+
+A failure of a call before the rename is an error of a change that did not happen, and is recorded as its outcome. A
+failure of the rename is left to the next writer, who sees what is there. A failure of the folder's sync is reported as
+unconfirmed: the same key finds out. A failure of step 5 or 6 is no failure of the change; the next writer redoes them.
+A refusal and a no-op commit nothing, so intent and outcome are one write and one sync; a no-op adds the sync of its
+ledger record, so that its repetition is answered as it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from greentic.spec.environment import Environment
+from greentic.spec.errors import CorruptDocument, GreenticError, StoreError
+from greentic.store import backup, chain, document, events, failures, folders, runtime
+from greentic.store.audit import SEGMENT_BYTES, AuditLog
+from greentic.store.document import Body, Record
+from greentic.store.events import Attempt, EventId
+from greentic.store.io import FileSystem
+from greentic.store.ledger import RETENTION, Ledger, record_of
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How long things are kept and how large files grow."""
+
+    key_retention: timedelta = RETENTION
+    segment_bytes: int = SEGMENT_BYTES
+    backups: backup.Rule = field(default_factory=backup.Rule)
+    mint: EventId = events.event_id
+
+
+class Turn:
+    """A writer's turn. The caller holds the environment's lock from before `recover` until after `close`."""
+
+    def __init__(
+        self, files: FileSystem, folder: Path, settings: Settings, moment: datetime, read: Callable[[], Record | None]
+    ) -> None:
+        self._files = files
+        self._folder = folder
+        self._settings = settings
+        self.moment = moment
+        self._read = read
+        self._audit = AuditLog(files, folder / folders.AUDIT, settings.segment_bytes)
+        self.ledger = Ledger(files, folder / folders.LEDGER, settings.key_retention)
+        self.record: Record | None = None
+        self.damage: CorruptDocument | None = None
+
+    def recover(self) -> None:
+        """Bring everything to where the last writer meant to leave it. OSError; StoreError for a symbolic link."""
+        folders.sweep(self._files, self._folder)
+        for name in (folders.AUDIT, folders.LEDGER, folders.BACKUPS):
+            folders.exists(self._folder / name)
+        try:
+            self.record = self._read()
+        except CorruptDocument as damage:
+            self.damage = damage
+        cut = self._audit.recover()
+        if self.record is not None and self.record.commit:
+            self._redo(self.record.commit)
+        head = self._audit.head
+        if self.damage is None and head is not None and head.is_intent:
+            self._append(events.interrupted(head.event, self.moment, self._settings.mint))
+        if cut is not None:
+            name = self._folder.name
+            self._append(events.repaired(name, self.moment, self._settings.mint, cut.size, cut.digest))
+
+    def close(self) -> None:
+        """End the turn."""
+        self._audit.close()
+
+    @property
+    def generation(self) -> int | None:
+        """The generation of the present state; None when there is none or it cannot be read."""
+        return None if self.record is None else self.record.stored.generation
+
+    @property
+    def next_generation(self) -> int:
+        """The number of the next change: never one that was used, not even after files were put back by hand."""
+        known = [self.generation or 0]
+        if self._audit.head is not None:
+            known.append(self._audit.head.generation)
+        if self.record is None:
+            known += [kept.generation for kept in backup.kept(self._folder)]
+        return max(known) + 1
+
+    def refuse(self, attempt: Attempt, error: GreenticError) -> GreenticError:
+        """Record that `attempt` was refused with `error`, and return it for raising."""
+        try:
+            self._announce_and_close(attempt, error)
+        except OSError as failure:  # the refusal stands, recorded or not
+            error.details["audit"] = f"not recorded: {failure.strerror or failure}"
+        return error
+
+    def settle(self, attempt: Attempt, result: Mapping[str, Any], failure: GreenticError | None) -> None:
+        """Record an attempt that succeeded, or failed as it should, without changing anything. OSError."""
+        self._announce_and_close(attempt, failure)
+        record = _commit(attempt, self.generation or 0, result, failure)
+        self.ledger.append(record, attempt.moment, sync=True)
+        if self.record is not None:
+            self._afterwards([lambda: self._refresh(self.record)])
+
+    def perform(self, attempt: Attempt, effect: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any]:
+        """Run `effect`, which changes files beside the document, between intent and outcome; its result. OSError."""
+        mint = self._settings.mint
+        self._audit.rotate()
+        self._audit.append([self._audit.link(events.intent(attempt, self.generation, mint))], sync=True)
+        try:
+            result = effect()
+        except OSError as error:
+            self._failed(attempt, error)
+            raise
+        self._append(events.outcome(attempt, self.generation, mint, new=None, error=None))
+        self.ledger.append(_commit(attempt, self.generation or 0, result, None), attempt.moment, sync=True)
+        return result
+
+    def commit(
+        self,
+        attempt: Attempt,
+        written: Body,
+        environment: Environment,
+        result: Mapping[str, Any],
+        failure: GreenticError | None,
+    ) -> Record:
+        """Make `environment` the present state. OSError when it did not happen, StoreError when that is unknown."""
+        previous, generation, mint = self.record, self.next_generation, self._settings.mint
+        self._audit.rotate()
+        intent = self._audit.link(events.intent(attempt, self.generation, mint))
+        outcome = chain.link(events.outcome(attempt, self.generation, mint, new=generation, error=failure), intent)
+        commit = {**_commit(attempt, generation, result, failure), "outcome": outcome.event}
+        record = document.encode(written, environment, generation, commit)
+        self._audit.append([intent], sync=True)
+        try:
+            if previous is not None and previous.commit:
+                self.ledger.sync(previous.commit["key"])
+            temporary = folders.prepare(self._files, self._folder / folders.DOCUMENT, record.raw)
+            backup.keep(self._files, self._folder, self.generation, attempt.moment, damaged=self.damage is not None)
+        except OSError as error:
+            self._failed(attempt, error)
+            raise
+        self._replace(temporary)
+        self.record = record
+        self._afterwards(
+            [
+                lambda: self.ledger.append(record_of(commit), attempt.moment, sync=False),
+                lambda: self._audit.append([outcome], sync=False),
+                lambda: self._refresh(record),
+                lambda: backup.prune(self._files, self._folder, self._settings.backups, attempt.moment),
+            ]
+        )
+        return record
+
+    def refresh(self) -> None:
+        """Bring derived files up to date. OSError."""
+        if self.record is not None:
+            self._refresh(self.record)
+
+    def _replace(self, temporary: Path) -> None:
+        try:
+            self._files.rename(temporary, self._folder / folders.DOCUMENT)
+            self._files.sync_folder(self._folder)
+        except OSError as error:
+            raise failures.unconfirmed(self._folder, error) from error
+
+    def _redo(self, commit: Mapping[str, Any]) -> None:
+        outcome = chain.Entry(commit["outcome"])
+        head = self._audit.head
+        if head is None or head.sequence < outcome.sequence:
+            self._files.sync_folder(self._folder)
+            self._audit.append([outcome], sync=False)
+        record = record_of(commit)
+        if not self.ledger.expired(record, self.moment):
+            found = self.ledger.find(record["key"], self.moment)
+            if found is None or found["generation"] != record["generation"]:
+                self._files.sync_folder(self._folder)
+                self.ledger.append(record, self.moment, sync=False)
+
+    def _announce_and_close(self, attempt: Attempt, error: GreenticError | None) -> None:
+        mint = self._settings.mint
+        self._audit.rotate()
+        intent = self._audit.link(events.intent(attempt, self.generation, mint))
+        outcome = chain.link(events.outcome(attempt, self.generation, mint, new=None, error=error), intent)
+        self._audit.append([intent, outcome], sync=True)
+
+    def _failed(self, attempt: Attempt, error: OSError) -> None:
+        failure = failures.unwritten(self._folder, error)
+        with suppress(OSError):  # the next writer finds an intent without an outcome, and closes it
+            self._append(events.outcome(attempt, self.generation, self._settings.mint, new=None, error=failure))
+
+    def _append(self, event: Mapping[str, Any]) -> None:
+        self._audit.append([self._audit.link(event)], sync=False)
+
+    def _refresh(self, record: Record | None) -> None:
+        if record is not None:
+            runtime.refresh(self._files, self._folder, record.stored.environment)
+
+    def _afterwards(self, steps: Iterable[Callable[[], object]]) -> None:
+        """What can be redone from what is there already: each is tried, none can make the attempt fail."""
+        for step in steps:
+            with suppress(OSError, StoreError):
+                step()
+
+
+def _commit(
+    attempt: Attempt, generation: int, result: Mapping[str, Any], failure: GreenticError | None
+) -> dict[str, Any]:
+    commit: dict[str, Any] = {
+        "key": attempt.command.idempotency_key,
+        "fingerprint": attempt.fingerprint,
+        "generation": generation,
+        "stored_at": attempt.now,
+        "result": result,
+    }
+    if failure is not None:
+        commit["failure"] = failure.document()
+    return commit

@@ -10,11 +10,12 @@ from typing import Any
 import click
 
 from greentic.cli.invocation import Invocation, need, verb
+from greentic.cli.nouns import Noun
 
 FILE = click.Path(path_type=Path)
 
 
-@click.group()
+@click.group(cls=Noun)
 def bundle() -> None:
     """Write, build and check bundles: the packaged workers."""
 

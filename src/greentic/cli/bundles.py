@@ -9,6 +9,7 @@ import click
 
 from greentic.cli.arguments import complete_deployment, overrides, parameter_options, route, route_options
 from greentic.cli.invocation import Invocation, need, verb
+from greentic.cli.nouns import Noun
 
 COMMON = {
     "route_binding": "route_binding",
@@ -17,7 +18,7 @@ COMMON = {
 }
 
 
-@click.group()
+@click.group(cls=Noun)
 def bundles() -> None:
     """Deployments: one customer's copy of a bundle, with its routes, status and history."""
 

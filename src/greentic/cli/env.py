@@ -8,9 +8,10 @@ from typing import Any
 import click
 
 from greentic.cli.invocation import Invocation, need, verb
+from greentic.cli.nouns import Noun
 
 
-@click.group()
+@click.group(cls=Noun)
 def env() -> None:
     """Environments: the places where workers run."""
 

@@ -9,6 +9,8 @@ from typing import Any, NoReturn
 
 import click
 
+from greentic.cli.nouns import Noun
+
 NOUNS = {
     "bundle": ("greentic.cli.bundle:bundle", "Write, build and check bundles: the packaged workers."),
     "op": ("greentic.cli.main:op", "Operate an environment: deployments, revisions, traffic."),
@@ -27,7 +29,7 @@ OPERATIONS = {
 }
 
 
-class LazyGroup(click.Group):
+class LazyGroup(Noun):
     """A group whose commands are imported when they are called; the help text needs only the table."""
 
     def __init__(self, *args: Any, table: Mapping[str, tuple[str, str]], **kwargs: Any) -> None:

@@ -15,9 +15,10 @@ from greentic.cli.arguments import (
     seconds,
 )
 from greentic.cli.invocation import Invocation, need, verb
+from greentic.cli.nouns import Noun
 
 
-@click.group()
+@click.group(cls=Noun)
 def revisions() -> None:
     """Revisions: stage, warm, retry, drain, archive. Called by name: `web v2`, `web @latest`."""
 

@@ -8,9 +8,10 @@ from typing import Any
 import click
 
 from greentic.cli.invocation import Invocation, verb
+from greentic.cli.nouns import Noun
 
 
-@click.group()
+@click.group(cls=Noun)
 def schema() -> None:
     """JSON Schemas of the documents, made from the types."""
 

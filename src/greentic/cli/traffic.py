@@ -8,9 +8,10 @@ import click
 
 from greentic.cli.arguments import complete_deployment, complete_revision, seconds, shares
 from greentic.cli.invocation import Invocation, need, verb
+from greentic.cli.nouns import Noun
 
 
-@click.group()
+@click.group(cls=Noun)
 def traffic() -> None:
     """The dial: which revision gets which share of a deployment's traffic."""
 

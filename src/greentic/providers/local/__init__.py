@@ -1,0 +1,73 @@
+"""The environment on one machine: real processes, one router, nothing else to install.
+
+What is offered through the entry points; each is imported when it is asked for.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from greentic.envpacks.registry import EnvPack
+from greentic.spec.capabilities import Slot
+
+if TYPE_CHECKING:
+    from greentic.envpacks.deployer import Deployer, DeployerContext
+
+VERSIONS = "^0.1.0"
+
+
+def local_process() -> EnvPack:
+    """Workers as processes of this machine, behind a router process."""
+    return EnvPack(
+        path="greentic.deployer.local-process",
+        slot=Slot.DEPLOYER,
+        versions=VERSIONS,
+        summary="runs each revision as a supervised process on this machine, behind a router process",
+        deployer=_deployer,
+    )
+
+
+def dev_store() -> EnvPack:
+    """Secrets in a file of the environment's folder."""
+    return EnvPack(
+        path="greentic.secrets.dev-store",
+        slot=Slot.SECRETS,
+        versions=VERSIONS,
+        summary="keeps secrets in a file on this machine, for development",
+    )
+
+
+def telemetry_stdout() -> EnvPack:
+    """Telemetry on standard output."""
+    return EnvPack(
+        path="greentic.telemetry.stdout",
+        slot=Slot.TELEMETRY,
+        versions=VERSIONS,
+        summary="writes telemetry to the standard output of each process",
+    )
+
+
+def sessions_in_memory() -> EnvPack:
+    """Sessions in the memory of a worker."""
+    return EnvPack(
+        path="greentic.sessions.in-memory",
+        slot=Slot.SESSIONS,
+        versions=VERSIONS,
+        summary="keeps sessions in memory; they end with the worker",
+    )
+
+
+def state_in_memory() -> EnvPack:
+    """State in the memory of a worker."""
+    return EnvPack(
+        path="greentic.state.in-memory",
+        slot=Slot.STATE,
+        versions=VERSIONS,
+        summary="keeps state in memory; it ends with the worker",
+    )
+
+
+def _deployer(context: DeployerContext) -> Deployer:
+    from greentic.providers.local.deployer import LocalProcessDeployer
+
+    return LocalProcessDeployer(context)

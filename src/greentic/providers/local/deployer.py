@@ -1,0 +1,177 @@
+"""`greentic.deployer.local-process`: the deployer of this machine.
+
+Each verb is asked of the environment's runtime over its control socket; the runtime is started in the background when a
+verb needs it and it is not there. This side imports neither the event loop nor the router of the data plane, so that a
+verb on a running environment costs a few milliseconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from greentic.envpacks.deployer import (
+    DeployerContext,
+    DesiredState,
+    DrainReport,
+    Observation,
+    Progress,
+    Receipt,
+    RevisionObservation,
+    silent,
+)
+from greentic.providers.local import address, background, client, lock, wire
+from greentic.providers.local.layout import Layout
+from greentic.spec.errors import Conflict, InvalidArgument, NotFound, TimedOut
+from greentic.spec.lifecycle import PRESENT, Lifecycle
+
+STOP_SECONDS = 30.0
+LONGEST_PREVIEW_SECONDS = 7 * 24 * 3600
+
+
+class LocalProcessDeployer:
+    """See `greentic.envpacks.deployer.Deployer`. `operator` is the caller's environment, of which little is passed
+    on."""
+
+    def __init__(self, context: DeployerContext, operator: Mapping[str, str] | None = None) -> None:
+        self._environment_id = context.environment_id
+        self._layout = Layout(context.folder.absolute())
+        self._operator = os.environ if operator is None else operator
+
+    async def stage_revision(self, desired: DesiredState, revision_id: str, progress: Progress = silent) -> None:
+        """See that the bundle can be run here, and install what it declares to need."""
+        revision = desired.revision(revision_id)
+        from greentic.bundles.unpack import load
+        from greentic.worker.dependencies import install
+
+        pack = load(self._layout.bundle(revision.revision_id)).entry
+        requirements = getattr(pack.manifest.application, "dependencies", ())
+        await install(requirements, self._layout.dependencies, progress, self._operator)
+
+    async def warm_revision(self, desired: DesiredState, revision_id: str, progress: Progress = silent) -> None:
+        """Start the worker and wait until it answers its health path."""
+        desired.revision(revision_id)
+        await self._ask("warm", desired, progress, revision_id=revision_id)
+
+    async def drain_revision(self, desired: DesiredState, revision_id: str, progress: Progress = silent) -> DrainReport:
+        """Wait for what is in flight, then end the worker. Nothing is in flight when the runtime is down."""
+        desired.revision(revision_id)
+        try:
+            return DrainReport(**await self._call("drain", desired, progress, revision_id=revision_id))
+        except client.NotRunning:
+            return DrainReport(revision_id, 0, 0, 0.0)
+
+    async def archive_revision(self, desired: DesiredState, revision_id: str, progress: Progress = silent) -> None:
+        """End the worker and remove its run state; its logs stay. Nothing runs when the runtime is down."""
+        desired.revision(revision_id)
+        try:
+            await self._call("archive", desired, progress, revision_id=revision_id)
+        except client.NotRunning:
+            import shutil
+
+            shutil.rmtree(self._layout.worker(revision_id), ignore_errors=True)
+
+    async def apply_traffic_split(
+        self, desired: DesiredState, deployment_id: str, progress: Progress = silent
+    ) -> Receipt:
+        """Have the router serve the recorded split."""
+        if desired.environment.deployment(deployment_id) is None:
+            raise NotFound(
+                f"there is no deployment {deployment_id} in the environment '{self._environment_id}'",
+                details={"env_id": self._environment_id, "deployment_id": deployment_id},
+            )
+        if desired.environment.split(deployment_id) is not None:
+            desired.split(deployment_id)  # refused unless it sums to 10,000
+        result = await self._ask("apply_traffic_split", desired, progress, deployment_id=deployment_id)
+        return Receipt(**{**result, "missing": tuple(result["missing"])})
+
+    async def reconcile(self, desired: DesiredState, progress: Progress = silent) -> Observation:
+        """Make workers and router match the record; what is right is left alone."""
+        return wire.observation_from(await self._ask("reconcile", desired, progress))
+
+    async def observe(self, desired: DesiredState) -> Observation:
+        """What is; nothing is started for it."""
+        try:
+            return wire.observation_from(await client.call(address.find(self._layout), "observe", {}))
+        except client.NotRunning:
+            present = (item.revision_id for item in desired.environment.revisions if item.lifecycle in PRESENT)
+            return Observation(False, revisions={name: RevisionObservation(name, "absent") for name in present})
+
+    async def serve(self, desired: DesiredState, progress: Progress = silent) -> None:
+        """Be the runtime, in this process, until it is stopped (SIGINT, SIGTERM or `stop`)."""
+        from greentic.providers.local.runtime import run
+
+        try:
+            await run(
+                self._layout,
+                self._environment_id,
+                desired,
+                ready=lambda _: None,
+                progress=progress,
+                variables=self._operator,
+            )
+        except lock.Held:
+            raise Conflict(
+                f"the environment '{self._environment_id}' is served already",
+                next_step=f"gtc stop {self._environment_id}",
+            ) from None
+
+    async def stop(self, desired: DesiredState, progress: Progress = silent) -> bool:  # noqa: ARG002
+        """End the router and every worker; whether there was anything to end."""
+        process = self._process()
+        try:
+            async with asyncio.timeout(STOP_SECONDS):
+                await client.call(address.find(self._layout), "stop", {}, progress, until_closed=True)
+        except client.NotRunning:
+            if not lock.held(self._layout.lock):
+                return False
+        except TimeoutError:
+            pass
+        if not await lock.released(self._layout.lock, 5.0):
+            if process is None:
+                raise TimedOut(f"the runtime of '{self._environment_id}' does not end")
+            progress(f"the runtime does not answer; killing the process {process}")
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+            await lock.released(self._layout.lock, 5.0)
+        return True
+
+    async def preview(self, desired: DesiredState, revision_id: str, seconds: int) -> str:
+        """A token for a ready revision, valid for `seconds` (at most a week)."""
+        revision = desired.revision(revision_id)
+        if revision.lifecycle is not Lifecycle.READY:
+            raise Conflict(
+                f"v{revision.sequence} is {revision.lifecycle}; only a ready revision can be previewed",
+                details={"revision_id": revision_id, "lifecycle": revision.lifecycle.value},
+                next_step=f"gtc op revisions warm {revision_id}",
+            )
+        if not 0 < seconds <= LONGEST_PREVIEW_SECONDS:
+            raise InvalidArgument(f"a preview lasts 1 to {LONGEST_PREVIEW_SECONDS} seconds")
+        from greentic.providers.local.previews import token
+
+        return token(self._layout.keys, revision.deployment_id, revision_id, int(time.time()) + seconds)
+
+    async def _ask(self, method: str, desired: DesiredState, progress: Progress, **params: Any) -> Any:
+        """Ask the runtime, which is started when it is not there."""
+        try:
+            return await self._call(method, desired, progress, **params)
+        except client.NotRunning:
+            await background.start(self._layout, desired, progress, self._operator)
+            return await self._call(method, desired, progress, **params)
+
+    async def _call(self, method: str, desired: DesiredState, progress: Progress, **params: Any) -> Any:
+        message = {"desired": wire.desired_document(desired), **params}
+        return await client.call(address.find(self._layout), method, message, progress)
+
+    def _process(self) -> int | None:
+        """The id of the runtime's process, by its own record."""
+        import json
+
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            return int(json.loads(self._layout.information.read_bytes())["pid"])
+        return None

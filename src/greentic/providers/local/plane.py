@@ -1,0 +1,315 @@
+"""The data plane of one environment: what the verbs of the deployer do, given workers and a router.
+
+It follows the newest recorded state it was given and never goes back to an older one. Everything is safe to ask for
+again: what is right is left alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Coroutine, Iterable
+from typing import Any
+
+from greentic.envpacks.deployer import DesiredState, DrainReport, Observation, Progress, Receipt
+from greentic.providers.local import desired as kept
+from greentic.providers.local import keys, listening, table
+from greentic.providers.local.journal import Journal
+from greentic.providers.local.layout import Layout
+from greentic.providers.local.observing import observation
+from greentic.providers.local.routing import NAME, Router
+from greentic.providers.local.workers import Worker, Workers
+from greentic.router.control import Acknowledgement
+from greentic.spec.errors import Conflict, GateFailed, GreenticError, NotFound, TimedOut
+from greentic.spec.lifecycle import PRESENT, Lifecycle
+from greentic.spec.revision import Revision
+from greentic.worker.process import describe
+from greentic.worker.supervision import State, Status
+
+OPEN_SECONDS = 10.0
+"""How long the first table waits for workers that are starting; meanwhile connections queue at the listening socket."""
+
+
+class DataPlane:
+    """Workers and router of the environment in `layout`, following `desired`."""
+
+    def __init__(
+        self, layout: Layout, desired: DesiredState, workers: Workers, router: Router, address: str, journal: Journal
+    ) -> None:
+        self.desired = desired
+        self._layout = layout
+        self._workers = workers
+        self._router = router
+        self._asked = address
+        self._journal = journal
+        self._version = 0
+        self._published: list[dict[str, Any]] | None = None
+        self._draining: set[str] = set()
+        self._ended: dict[str, Lifecycle] = {}
+        self._warming: set[str] = set()
+        self._opened = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    # The verbs
+
+    async def open(self) -> None:
+        """Return to the recorded state: start every worker that is meant to exist, then begin to serve."""
+        try:
+            starting = self._start_present(self.desired.environment.revisions)
+            if starting:
+                async with asyncio.timeout(OPEN_SECONDS):
+                    await asyncio.gather(*(worker.supervision.settled() for worker in starting))
+        except TimeoutError:
+            self._journal.event("opened-early", waiting_for=[w.revision_id for w in starting])
+        finally:
+            self._opened.set()
+        await self.publish()
+
+    async def warm(self, desired: DesiredState, revision_id: str, progress: Progress) -> None:
+        """See `Deployer.warm_revision`."""
+        self._adopt(desired)
+        revision = self.desired.revision(revision_id)
+        if revision.lifecycle in {Lifecycle.ARCHIVED, Lifecycle.DRAINING}:
+            raise Conflict(f"the revision {revision_id} is {revision.lifecycle} and cannot be warmed")
+        self._warming.add(revision_id)
+        try:
+            self._ended.pop(revision_id, None)
+            worker = self._workers.ensure(self.desired, revision, keep=False)
+            progress(f"waiting until v{revision.sequence} is healthy on {worker.address}")
+            await self._until_healthy(worker, revision)
+        finally:
+            self._warming.discard(revision_id)
+
+    async def drain(self, desired: DesiredState, revision_id: str, progress: Progress) -> DrainReport:
+        """See `Deployer.drain_revision`."""
+        began = time.monotonic()
+        self._adopt(desired)
+        revision = self.desired.revision(revision_id)
+        split = self.desired.environment.split(revision.deployment_id)
+        if split is not None and any(e.revision_id == revision_id and e.weight_bps for e in split.entries):
+            raise Conflict(
+                f"the revision {revision_id} still has a share of the traffic",
+                details={"revision_id": revision_id, "deployment_id": revision.deployment_id},
+                next_step=f"gtc op traffic set NAME v{revision.sequence}=0% rest=VERSION",
+            )
+        finished = cut = 0
+        if self._workers.get(revision_id) is not None:
+            self._draining.add(revision_id)
+            await self.publish()
+            progress(f"waiting for requests in flight to v{revision.sequence}, at most {revision.drain_seconds} s")
+            report = await self._router.drain(revision_id, revision.drain_seconds)
+            finished, cut = report.finished, report.cut
+            await self._end(revision)
+        return DrainReport(revision_id, finished, cut, round(time.monotonic() - began, 3))
+
+    async def archive(self, desired: DesiredState, revision_id: str) -> None:
+        """See `Deployer.archive_revision`."""
+        self._adopt(desired)
+        await self._end(self.desired.revision(revision_id))
+        self._workers.forget(revision_id)
+
+    async def apply_traffic_split(self, desired: DesiredState, deployment_id: str, progress: Progress) -> Receipt:
+        """See `Deployer.apply_traffic_split`."""
+        began = time.monotonic()
+        self._adopt(desired)
+        environment = self.desired.environment
+        deployment = environment.deployment(deployment_id)
+        if deployment is None:
+            raise NotFound(
+                f"there is no deployment {deployment_id} in the environment '{environment.environment_id}'",
+                details={"env_id": environment.environment_id, "deployment_id": deployment_id},
+            )
+        if environment.split(deployment_id) is not None:
+            self.desired.split(deployment_id)  # refused unless it sums to 10,000
+        await self._settle(self._start_present(environment.revisions_of(deployment_id)), progress)
+        acknowledged = await self.publish()
+        generation = table.generation(self.desired.environment, deployment)
+        served = acknowledged.generations.get(deployment_id, generation)
+        if served < generation:
+            raise TimedOut(
+                f"the router serves generation {served} of {deployment_id}, not {generation}",
+                details={"missing": [NAME], "acknowledged": 0, "expected": 1},
+            )
+        return Receipt(deployment_id, served, 1, 1, round((time.monotonic() - began) * 1000, 3))
+
+    async def reconcile(self, desired: DesiredState, progress: Progress) -> Observation:
+        """See `Deployer.reconcile`."""
+        self._adopt(desired)
+        await self._listen(progress)
+        starting = self._start_present(self.desired.environment.revisions)
+        await self.publish()
+        surplus = [worker for worker in self._workers.all() if not self._wanted(worker.revision_id)]
+        for worker in surplus:
+            progress(f"ending the worker of {worker.revision_id}")
+        await asyncio.gather(*(self._workers.end(worker.revision_id) for worker in surplus))
+        await self._settle(starting, progress)
+        await self.publish()
+        return await self.observe()
+
+    async def observe(self) -> Observation:
+        """See `Deployer.observe`."""
+        return observation(
+            self.desired.environment, self._workers, self._router.listener, await self._router.report(), self._asked
+        )
+
+    async def stop(self, progress: Progress) -> None:
+        """End the router, then every worker."""
+        for task in self._tasks:
+            task.cancel()
+        progress("ending the router")
+        await self._router.stop()
+        workers = self._workers.all()
+        if workers:
+            progress(f"ending {len(workers)} workers")
+        await asyncio.gather(*(self._workers.end(worker.revision_id) for worker in workers))
+
+    # The table
+
+    async def publish(self) -> Acknowledgement:
+        """Have the router serve the table of the present state; at once when it does already."""
+        await self._opened.wait()
+        rows = table.deployments(
+            self.desired.environment, self._workers.addresses(), draining=self._draining, ended=self._ended
+        )
+        acknowledged = self._router.acknowledged
+        if rows == self._published and acknowledged is not None and acknowledged.version == self._version:
+            return acknowledged
+        if rows != self._published:
+            self._version += 1
+            self._published = rows
+        return await self._router.publish(
+            {
+                "version": self._version,
+                "env_id": self.desired.environment.environment_id,
+                "keys": keys.ensure(self._layout.keys),
+                "deployments": rows,
+                "options": {"stamp_revision": True},
+            }
+        )
+
+    def worker_changed(self, worker: Worker) -> None:
+        """Write down how a worker is, and tell the router when it has moved to another port."""
+        status = worker.supervision.status
+        self._journal.event(
+            "worker",
+            revision_id=worker.revision_id,
+            state=status.state.value,
+            detail=status.detail,
+            pid=status.process_id,
+            restarts=status.restarts,
+        )
+        if self._opened.is_set() and not self._serves(worker):
+            self._background(self._republish())
+
+    def _serves(self, worker: Worker) -> bool:
+        """Whether the published table has the worker where it is (or does not have it at all)."""
+        listed = (revision for row in self._published or () for revision in row["revisions"])
+        return all(
+            revision["address"] == worker.address
+            for revision in listed
+            if revision["revision_id"] == worker.revision_id
+        )
+
+    async def _republish(self) -> None:
+        try:
+            await self.publish()
+        except GreenticError as error:
+            self._journal.event("publish-failed", reason=error.message)
+
+    def _background(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # The state
+
+    def _adopt(self, desired: DesiredState) -> None:
+        """Follow `desired` from now on, unless a newer state is followed already."""
+        named, own = desired.environment.environment_id, self.desired.environment.environment_id
+        if named != own:
+            raise Conflict(f"this runtime is of the environment '{own}', not '{named}'")
+        if desired.generation < self.desired.generation:
+            self._journal.event("older-state", given=desired.generation, followed=self.desired.generation)
+            return
+        self.desired = desired
+        lifecycles = {revision.revision_id: revision.lifecycle for revision in desired.environment.revisions}
+        self._ended = {name: was for name, was in self._ended.items() if lifecycles.get(name) is was}
+        self._draining &= {name for name, lifecycle in lifecycles.items() if lifecycle in PRESENT}
+        kept.save(self._layout.desired, desired)
+
+    def _wanted(self, revision_id: str) -> bool:
+        revision = self.desired.environment.revision(revision_id)
+        present = revision is not None and revision.lifecycle in PRESENT and revision_id not in self._ended
+        return present or revision_id in self._warming
+
+    def _start_present(self, revisions: Iterable[Revision]) -> list[Worker]:
+        """Start what is meant to exist and does not; those that are on their way."""
+        starting = []
+        for revision in revisions:
+            if revision.lifecycle not in PRESENT or revision.revision_id in self._ended:
+                continue
+            worker = self._workers.get(revision.revision_id)
+            serving = revision.lifecycle is not Lifecycle.WARMING
+            if worker is None or (serving and worker.supervision.status.state in {State.FAILED, State.ABSENT}):
+                worker = self._workers.ensure(self.desired, revision, keep=serving)
+            if worker.supervision.status.state is State.STARTING:
+                starting.append(worker)
+        return starting
+
+    async def _settle(self, starting: list[Worker], progress: Progress) -> None:
+        for worker in starting:
+            progress(f"waiting for the worker of {worker.revision_id}")
+            await worker.supervision.settled()
+
+    async def _end(self, revision: Revision) -> None:
+        """Take the revision from the table, then end its worker."""
+        self._ended[revision.revision_id] = revision.lifecycle
+        self._draining.discard(revision.revision_id)
+        if self._workers.get(revision.revision_id) is not None:
+            await self.publish()
+            await self._workers.end(revision.revision_id)
+
+    async def _until_healthy(self, worker: Worker, revision: Revision) -> None:
+        status = await worker.supervision.settled()
+        launch = worker.supervision.launch
+        if status.state in {State.BACKING_OFF, State.UNHEALTHY} and launch is not None:
+            try:
+                async with asyncio.timeout(launch.health_timeout):
+                    status = await worker.supervision.wait(State.HEALTHY, State.FAILED, State.ABSENT)
+            except TimeoutError:
+                status = worker.supervision.status
+        if status.state is State.ABSENT:
+            raise Conflict(f"the worker of {revision.revision_id} was ended while it was warmed")
+        if status.state is not State.HEALTHY:
+            raise self._gate(worker, revision, status)
+
+    def _gate(self, worker: Worker, revision: Revision, status: Status) -> GateFailed:
+        log = self._layout.revision_log(revision.revision_id)
+        details: dict[str, Any] = {
+            "revision_id": revision.revision_id,
+            "reason": status.detail,
+            "last_lines": worker.supervision.tail,
+            "log": str(log),
+        }
+        if status.exit_status is not None:
+            details["exit_status"] = status.exit_status
+            details["exit"] = describe(status.exit_status)
+        tail = worker.supervision.tail
+        last = f": {tail[-1]}" if tail else ""
+        return GateFailed(
+            f"v{revision.sequence} did not become healthy: it {status.detail}{last}",
+            details=details,
+            next_step=f"read {log}, mend the bundle and stage it again",
+        )
+
+    async def _listen(self, progress: Progress) -> None:
+        """Move to another address when the record names one."""
+        asked = self.desired.environment.host_config.listen_address
+        if asked == self._asked:
+            return
+        listener = listening.listen(asked, self.desired.environment.environment_id, self._layout.listening)
+        progress(f"moving to {listening.address_of(listener)}")
+        self._asked = asked
+        old = self._router.listener
+        await self._router.move(listener)
+        old.close()

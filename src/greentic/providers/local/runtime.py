@@ -1,0 +1,223 @@
+"""The runtime: the process that owns an environment on this machine.
+
+    python -m greentic.providers.local.runtime --folder FOLDER --environment-id ID [--detach] [--ready-fd N]
+    [--desired-fd N]
+
+It holds the environment's lock for its life, owns the listening socket, starts and supervises the router and the
+workers, and does what the control socket asks. It starts with the recorded state that it reads from `--desired-fd`, or
+with what it followed last when that is newer or the only one. `--ready-fd` is told once, in one line of JSON, that it
+serves, that another one does (`held`), or why it cannot.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from greentic.envpacks.deployer import DesiredState, Progress, silent
+from greentic.providers.local import address, desired, keys, listening, lock, survivors, wire
+from greentic.providers.local.control import ControlServer, Handler
+from greentic.providers.local.journal import Journal
+from greentic.providers.local.layout import Layout, write_private
+from greentic.providers.local.plane import DataPlane
+from greentic.providers.local.routing import Router
+from greentic.providers.local.workers import Workers
+from greentic.spec.errors import GreenticError, ProviderError
+from greentic.worker.launch import passed
+from greentic.worker.logfile import LogFile
+
+Told = Callable[[dict[str, Any]], None]
+
+
+async def run(
+    layout: Layout,
+    environment_id: str,
+    given: DesiredState | None,
+    *,
+    ready: Told,
+    progress: Progress = silent,
+    variables: Mapping[str, str] | None = None,
+) -> None:
+    """Be the runtime of the environment until it is stopped or gets SIGTERM or SIGINT.
+
+    `ready` is told when it serves. Raises `lock.Held` when another runtime does, and GreenticError when it cannot
+    start.
+    """
+    variables = os.environ if variables is None else variables
+    layout.prepare()
+    with lock.hold(layout.lock):
+        journal = Journal(LogFile(layout.runtime_log))
+        survivors.end(layout)
+        state = _newest(given, desired.load(layout.desired))
+        if state is None:
+            raise ProviderError(
+                f"nothing is recorded for the environment '{environment_id}' in {layout.folder}",
+                next_step=f"gtc op env create {environment_id}",
+            )
+        keys.ensure(layout.keys)
+        asked = state.environment.host_config.listen_address
+        listener = listening.listen(asked, environment_id, layout.listening)
+        router = Router(listener, passed(variables), layout.run, LogFile(layout.router_log), journal.event)
+        workers = Workers(layout, variables, lambda worker: plane.worker_changed(worker))
+        plane = DataPlane(layout, state, workers, router, asked, journal)
+        desired.save(layout.desired, state)
+        try:
+            await _serve(layout, plane, journal, variables, ready, progress)
+        finally:
+            router.listener.close()
+            journal.event("stopped")
+
+
+async def _serve(
+    layout: Layout,
+    plane: DataPlane,
+    journal: Journal,
+    variables: Mapping[str, str],
+    ready: Told,
+    progress: Progress,
+) -> None:
+    stopped = asyncio.Event()
+    ended = asyncio.Event()
+    control = ControlServer(address.choose(layout, variables), _handlers(plane, stopped, ended), journal)
+    with _signals(stopped):
+        await control.start()
+        started = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+        write_private(layout.information, json.dumps({"pid": os.getpid(), "started_at": started}).encode())
+        journal.event("started", pid=os.getpid(), generation=plane.desired.generation)
+        opening = asyncio.create_task(_open(plane, journal))
+        try:
+            url = (await plane.observe()).url
+            ready({"ready": True, "pid": os.getpid(), "url": url})
+            progress(f"serving on {url}")
+            await stopped.wait()
+            await plane.stop(progress)
+            layout.desired.unlink(missing_ok=True)
+            layout.information.unlink(missing_ok=True)
+            ended.set()
+            await asyncio.sleep(0)  # let the answer to `stop` be written
+        finally:
+            opening.cancel()
+            await asyncio.gather(opening, return_exceptions=True)
+            await asyncio.shield(plane.stop(silent))
+            await control.stop()
+
+
+async def _open(plane: DataPlane, journal: Journal) -> None:
+    try:
+        await plane.open()
+    except GreenticError as error:
+        journal.event("open-failed", reason=error.message)
+
+
+def _handlers(plane: DataPlane, stopped: asyncio.Event, ended: asyncio.Event) -> dict[str, Handler]:
+    """The methods of the control socket."""
+
+    def state(params: Mapping[str, Any]) -> DesiredState:
+        return wire.desired_from(params.get("desired"))
+
+    async def warm(params: Mapping[str, Any], progress: Progress) -> Any:
+        await plane.warm(state(params), str(params.get("revision_id")), progress)
+
+    async def drain(params: Mapping[str, Any], progress: Progress) -> Any:
+        return wire.fields(await plane.drain(state(params), str(params.get("revision_id")), progress))
+
+    async def archive(params: Mapping[str, Any], _: Progress) -> Any:
+        await plane.archive(state(params), str(params.get("revision_id")))
+
+    async def apply_traffic_split(params: Mapping[str, Any], progress: Progress) -> Any:
+        return wire.fields(await plane.apply_traffic_split(state(params), str(params.get("deployment_id")), progress))
+
+    async def reconcile(params: Mapping[str, Any], progress: Progress) -> Any:
+        return wire.observation_document(await plane.reconcile(state(params), progress))
+
+    async def observe(_: Mapping[str, Any], __: Progress) -> Any:
+        return wire.observation_document(await plane.observe())
+
+    async def stop(_: Mapping[str, Any], __: Progress) -> Any:
+        stopped.set()
+        await ended.wait()
+        return True
+
+    handlers = (warm, drain, archive, apply_traffic_split, reconcile, observe, stop)
+    return {handler.__name__: handler for handler in handlers}
+
+
+@contextlib.contextmanager
+def _signals(stopped: asyncio.Event) -> Any:
+    loop = asyncio.get_running_loop()
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    for number in numbers:
+        loop.add_signal_handler(number, stopped.set)
+    try:
+        yield
+    finally:
+        for number in numbers:
+            loop.remove_signal_handler(number)
+
+
+def _newest(*states: DesiredState | None) -> DesiredState | None:
+    """The state with the highest generation, the first one of equals."""
+    return max((state for state in states if state is not None), key=lambda state: state.generation, default=None)
+
+
+def main(arguments: list[str]) -> int:
+    """Run until stopped. Exit status 0 after a stop, 1 when it cannot start, 75 (EX_TEMPFAIL) when another one runs."""
+    parser = argparse.ArgumentParser(prog="python -m greentic.providers.local.runtime")
+    parser.add_argument("--folder", type=Path, required=True)
+    parser.add_argument("--environment-id", required=True)
+    parser.add_argument("--detach", action="store_true", help="go on in the background, in a session of its own")
+    parser.add_argument("--ready-fd", type=int)
+    parser.add_argument("--desired-fd", type=int)
+    options = parser.parse_args(arguments)
+    if options.detach and os.fork():
+        os._exit(0)
+    if options.detach:
+        os.setsid()
+        os.chdir("/")
+    told = _teller(options.ready_fd)
+    try:
+        given = _given(options.desired_fd)
+        import uvloop
+
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(run(Layout(options.folder), options.environment_id, given, ready=told))
+    except lock.Held:
+        told({"held": True})
+        return 75
+    except GreenticError as error:
+        told({"error": error.document()})
+        sys.stderr.write(f"{error.message}\n")
+        return 1
+    return 0
+
+
+def _given(descriptor: int | None) -> DesiredState | None:
+    if descriptor is None:
+        return None
+    with os.fdopen(descriptor, "rb") as file:
+        return wire.desired_from(json.loads(file.read()))
+
+
+def _teller(descriptor: int | None) -> Told:
+    """Tells the one who waits at the other end of `descriptor`, once."""
+    waiting = [descriptor] if descriptor is not None else []
+
+    def tell(document: dict[str, Any]) -> None:
+        while waiting:
+            with contextlib.suppress(OSError), os.fdopen(waiting.pop(), "wb") as file:
+                file.write(wire.encode(document))
+
+    return tell
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

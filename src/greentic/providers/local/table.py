@@ -1,0 +1,101 @@
+"""The routing table that follows from the recorded state: a pure computation."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from greentic.spec.deployment import BundleDeployment, DeploymentStatus
+from greentic.spec.environment import Environment
+from greentic.spec.lifecycle import Lifecycle
+from greentic.spec.revision import Revision
+
+PIN_SECONDS = 3600
+_LISTED = frozenset({Lifecycle.READY, Lifecycle.DRAINING})
+
+
+def deployments(
+    environment: Environment,
+    addresses: Mapping[str, str],
+    *,
+    draining: Collection[str] = (),
+    ended: Collection[str] = (),
+) -> list[dict[str, Any]]:
+    """The `deployments` of the router's table (see `greentic.router.table`).
+
+    Only active deployments stand in it. Each lists its revisions that are ready, at whatever share (a preview reaches
+    them at 0 %), or draining, as far as they have one of `addresses` (`host:port` by revision). `draining` names others
+    that are to be emptied, `ended` those that are gone although the record does not say so yet.
+    """
+    return [
+        _deployment(environment, deployment, addresses, draining, ended)
+        for deployment in environment.bundles
+        if deployment.status is DeploymentStatus.ACTIVE
+    ]
+
+
+def generation(environment: Environment, deployment: BundleDeployment) -> int:
+    """The generation of the deployment's live split, or that of its clearing; 0 before the first."""
+    split = environment.split(deployment.deployment_id)
+    return split.generation if split is not None else deployment.traffic_generation or 0
+
+
+def _deployment(
+    environment: Environment,
+    deployment: BundleDeployment,
+    addresses: Mapping[str, str],
+    draining: Collection[str],
+    ended: Collection[str],
+) -> dict[str, Any]:
+    binding = deployment.route_binding
+    split = environment.split(deployment.deployment_id)
+    since = {entry.revision_id: entry.since or 0 for entry in split.entries} if split is not None else {}
+    listed = [
+        revision
+        for revision in environment.revisions_of(deployment.deployment_id)
+        if revision.lifecycle in _LISTED and revision.revision_id in addresses and revision.revision_id not in ended
+    ]
+    return {
+        "deployment_id": deployment.deployment_id,
+        "bundle_id": deployment.bundle_id,
+        "customer_id": deployment.customer_id,
+        "tenant": binding.tenant_selector.tenant,
+        "team": binding.tenant_selector.team,
+        "hosts": list(binding.hosts),
+        "path_prefixes": list(binding.path_prefixes),
+        "generation": generation(environment, deployment),
+        "pin_seconds": PIN_SECONDS,
+        "revisions": [
+            {
+                "revision_id": revision.revision_id,
+                "address": addresses[revision.revision_id],
+                "state": "draining" if _draining(revision, draining) else "ready",
+                "since": since.get(revision.revision_id, 0),
+                "name": f"v{revision.sequence}",
+            }
+            for revision in listed
+        ],
+        "slots": _slots(environment, deployment, [revision.revision_id for revision in listed]),
+    }
+
+
+def _draining(revision: Revision, draining: Collection[str]) -> bool:
+    return revision.lifecycle is Lifecycle.DRAINING or revision.revision_id in draining
+
+
+def _slots(environment: Environment, deployment: BundleDeployment, listed: list[str]) -> list[list[int]]:
+    """The runs of the slot table, with indexes into `listed`; none when the split names a revision that cannot be
+    reached, because a share of the traffic may not silently become another's."""
+    split = environment.split(deployment.deployment_id)
+    if split is None:
+        return []
+    runs = split.slots or tuple((entry.weight_bps, i) for i, entry in enumerate(split.entries) if entry.weight_bps)
+    position = {revision_id: index for index, revision_id in enumerate(listed)}
+    indexes = [position.get(entry.revision_id) for entry in split.entries]
+    slots: list[list[int]] = []
+    for count, entry in runs:
+        index = indexes[entry]
+        if index is None:
+            return []
+        slots.append([count, index])
+    return slots

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from greentic.bundles import contents, digests, documents
 from greentic.bundles.entries import CHUNK_BYTES
+from greentic.bundles.limits import Limits
 from greentic.bundles.manifest import (
     FORMAT_VERSION,
     LOCK_FILE,
@@ -29,8 +30,9 @@ from greentic.bundles.manifest import (
 )
 from greentic.bundles.placement import file_system, new_file
 from greentic.bundles.refusals import shown
+from greentic.bundles.snapshot import Snapshot
 from greentic.bundles.source import PACKS, Source, SourceFile, SourcePack, read_source
-from greentic.spec.errors import InvalidArgument, NotFound
+from greentic.spec.errors import BundleError, InvalidArgument, NotFound
 
 if TYPE_CHECKING:
     import tarfile
@@ -97,6 +99,7 @@ def build(source: Path, output: Path | None = None) -> BuiltBundle:
                 size = file.tell()
                 file.seek(0)
             digest = digests.digest(file)
+            _prove(Snapshot(file, digest, size), Path(scratch) / "proof")
     return BuiltBundle(
         path=path,
         digest=digest,
@@ -105,6 +108,19 @@ def build(source: Path, output: Path | None = None) -> BuiltBundle:
         version=found.bundle.version,
         packs=tuple(packs),
     )
+
+
+def _prove(built: Snapshot, scratch: Path) -> None:
+    """Reads what was built as strictly as any archive, so that whatever is built can be unpacked."""
+    scratch.mkdir()
+    try:
+        contents.open_contents(built, scratch, Limits(), whole=False)
+    except BundleError as error:
+        raise InvalidArgument(
+            f"the source makes a bundle that would not be unpacked: {error.message}",
+            details=error.details,
+            next_step=error.next_step,
+        ) from error
 
 
 def _check_output(source: Path, path: Path) -> None:

@@ -20,9 +20,15 @@ def canonical_json(document: Any) -> bytes:
 def parse_json(data: bytes) -> Any:
     """The document in `data`. Raises ValueError for what JSON does not define: a key twice, NaN, an endless nesting."""
     try:
-        return json.loads(data.decode("utf-8"), object_pairs_hook=_distinct, parse_constant=_refuse_constant)
+        document = json.loads(data.decode("utf-8"), object_pairs_hook=_distinct, parse_constant=_refuse_constant)
+        if b"\\u" in data:
+            # An escaped half of a surrogate pair is read as a character that nothing can write.
+            json.dumps(document, ensure_ascii=False).encode("utf-8")
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
+    except UnicodeEncodeError:
+        raise ValueError("it holds half of a surrogate pair") from None
+    return document
 
 
 def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
-from importlib import resources
 from pathlib import Path
 
 from greentic.bundles.placement import file_system
@@ -83,6 +82,8 @@ def init(directory: Path, bundle_id: str, kind: str = "asgi") -> tuple[Path, ...
 
 
 def _write(directory: Path, bundle_id: str, kind: str) -> tuple[Path, ...]:
+    from importlib import resources
+
     pack = directory / "packs" / bundle_id
     pack.mkdir(parents=True)
     words = {"bundle_id": bundle_id, "kind": kind, "application": _APPLICATIONS[kind]}

@@ -90,10 +90,9 @@ def _described(header: _Header, extended: dict[bytes, bytes]) -> Entry:
             entry=name,
         )
     size = header.size
-    if b"size" in extended:
-        if not re.fullmatch(rb"[0-9]{1,18}", extended[b"size"]):
-            raise refusal(Rule.MALFORMED, f"the pax header of {shown(name)} has no sound size", entry=name)
-        size = int(extended[b"size"])
+    # A pax size is for what 11 octal digits cannot hold, 8 GiB and more; below it can only contradict.
+    if extended.get(b"size", b"%d" % size) != b"%d" % size:
+        raise refusal(Rule.MALFORMED, f"{shown(name)} has two sizes", entry=name)
     if kind is Kind.DIRECTORY:
         name = name.removesuffix(b"/")
         if size:

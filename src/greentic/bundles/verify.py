@@ -53,7 +53,8 @@ def verify(
     manifest.
 
     The bytes that are hashed are the bytes that are judged (see `snapshot`). What is wrong with the archive is in the
-    report; raises NotFound, InvalidArgument and InputOutput when there is nothing to judge.
+    report. Raises NotFound, InvalidArgument and InputOutput when there is nothing to judge, and BundleError for a file
+    larger than `limits.max_archive_bytes`, which is not read.
     """
     with (
         snapshot(Path(archive), limits) as held,

@@ -149,7 +149,7 @@ class RequestReader:
         self.raw_bytes += len(data)
         self._parser.feed_data(data)
         if self._in_head and self.raw_bytes > self._limits.max_header_bytes:
-            if len(self._url) > self._limits.max_url_bytes or not self._lines:
+            if not self._lines and not self._dropped:
                 raise Refusal(414, "url-too-long", "the request target is too long")
             raise Refusal(431, "headers-too-large", "the request header is too large")
 

@@ -44,8 +44,9 @@ class UpstreamConnection(asyncio.Protocol):
         "_dirty",
         "_head",
         "_headers",
-        "_in_trailers",
+        "_in_body",
         "_informing",
+        "_keeps",
         "_out",
         "_parser",
         "_paused",
@@ -80,8 +81,9 @@ class UpstreamConnection(asyncio.Protocol):
         self._head: ResponseHead | None = None
         self._complete = False
         self._dirty = False
-        self._in_trailers = False
+        self._in_body = False
         self._informing = False
+        self._keeps = False
         self._direct = -1
         self._trailers: list[bytes] = []
         self._headers = 0
@@ -147,8 +149,8 @@ class UpstreamConnection(asyncio.Protocol):
             tunnel.upstream_lost()
         elif exchange is not None:
             head = self._head
-            ends_at_eof = head is not None and not self._informing and head.length is None and not head.chunked
-            if ends_at_eof and exc is None and self.answered:
+            ends_at_eof = head is not None and self._in_body and head.length is None and not head.chunked
+            if ends_at_eof and exc is None:
                 exchange.client.write(exchange.response_tail([]))
                 exchange.response_end(None)
             else:
@@ -222,7 +224,7 @@ class UpstreamConnection(asyncio.Protocol):
         # pass on.
         if self._direct < -1 - _DIRECT_BYTES:
             self._direct = -1 - self._direct
-            self._dirty = self._dirty or not self._parser.should_keep_alive()
+            self._keeps = self._parser.should_keep_alive()
 
     def _fail(self, exchange: Exchange, error: Exception) -> None:
         cause = error.__context__
@@ -243,21 +245,17 @@ class UpstreamConnection(asyncio.Protocol):
 
     def _finish(self, exchange: Exchange) -> None:
         """The response is complete and handed to the client: part, then tell the exchange."""
-        parser = self._parser
-        head = self._head
         reusable = (
-            not self._dirty
+            self._keeps
+            and not self._dirty
             and b"close" not in self._connection
-            and head is not None
-            and (parser is None or exchange.head.method == b"HEAD" or parser.should_keep_alive())
             and exchange.request_complete
+            and not self.write_paused
         )
         if exchange.head.method == b"HEAD":
             self._parser = None
         self._reset()
         self.exchange = None
-        if self.write_paused:
-            reusable = False
         exchange.response_end(self if reusable else None)
         if not reusable:
             self.abort()
@@ -279,7 +277,7 @@ class UpstreamConnection(asyncio.Protocol):
         key = name.lower()
         head = self._head
         assert head is not None
-        if self._in_trailers:
+        if self._in_body:
             if key not in NO_TRAILERS and len(self._trailers) < 128:
                 self._trailers.append(name + b": " + value)
         elif key in RESPONSE_FIELDS:
@@ -325,10 +323,11 @@ class UpstreamConnection(asyncio.Protocol):
             if head.status != 101:
                 self._out.append(exchange.informational(head))
             return
-        self._in_trailers = True
+        self._in_body = True
         self._out.append(exchange.response_head(head))
         if exchange.head.method == b"HEAD":
             self._complete = True
+            self._keeps = self._parser.get_http_version() == "1.1"
         elif head.status in (204, 304):
             head.length = 0
         elif head.length is not None and head.length > _DIRECT_BYTES:
@@ -351,10 +350,13 @@ class UpstreamConnection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         if self._informing:
             self._informing = False
-            self._head = None
+            if self._head is not None and self._head.status != 101:
+                self._head = None
             return
         if self._complete:
             return
         self._complete = True
+        # Asked here, because llhttp forgets the response's flags once it is complete.
+        self._keeps = self._parser.should_keep_alive()
         if self.exchange is not None and self.exchange.rechunks:
             self._out.append(self.exchange.response_tail(self._trailers))

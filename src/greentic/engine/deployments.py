@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from greentic.engine.command import Command, Outcome
 from greentic.spec.deployment import BundleDeployment, DeploymentStatus
 from greentic.spec.environment import Environment
-from greentic.spec.errors import Conflict, NotFound, SpecViolation
+from greentic.spec.errors import Conflict, NotFound
 from greentic.spec.lifecycle import Lifecycle
 from greentic.spec.payloads import AddDeploymentPayload, RemoveDeploymentPayload, UpdateDeploymentPayload
-from greentic.spec.rules import deployment_violations
+from greentic.spec.revision import Revision
+from greentic.spec.rules import deployment_violations, refuse
 
 
 def find(environment: Environment, deployment_id: str) -> BundleDeployment:
@@ -45,7 +48,11 @@ def add(environment: Environment, payload: AddDeploymentPayload, command: Comman
                 next_step=f"gtc op bundles update {payload.bundle_id}, or stage a revision into it",
             )
         if found.deployment_id == payload.deployment_id:
-            raise Conflict(f"the deployment id {payload.deployment_id} is taken")
+            raise Conflict(
+                f"the deployment id {payload.deployment_id} is taken",
+                details={"deployment_id": payload.deployment_id},
+                next_step="leave the id out, so that a new one is made",
+            )
     deployment = BundleDeployment(
         deployment_id=payload.deployment_id,
         env_id=environment.environment_id,
@@ -86,7 +93,7 @@ def remove(environment: Environment, payload: RemoveDeploymentPayload, command: 
     deployment = find(environment, payload.deployment_id)
     splits = [split for split in environment.traffic_splits if split.deployment_id == deployment.deployment_id]
     revisions = environment.revisions_of(deployment.deployment_id)
-    alive = [revision.revision_id for revision in revisions if revision.lifecycle is not Lifecycle.ARCHIVED]
+    alive = [revision.revision_id for revision in _alive(revisions)]
     if splits or alive:
         raise Conflict(
             f"'{deployment.bundle_id}' is still live: "
@@ -94,7 +101,9 @@ def remove(environment: Environment, payload: RemoveDeploymentPayload, command: 
             + (" and " if splits and alive else "")
             + (f"{len(alive)} of its revisions are not archived" if alive else ""),
             details={"active_splits": len(splits), "active_revisions": alive},
-            next_step=f"gtc op traffic clear {deployment.bundle_id}, then archive its revisions",
+            next_step=f"gtc op traffic clear {deployment.bundle_id}"
+            if splits
+            else f"gtc op revisions archive {deployment.bundle_id} v{_alive(revisions)[0].sequence}, and so on",
         )
     kept = environment.model_copy(
         update={
@@ -114,6 +123,9 @@ def remove(environment: Environment, payload: RemoveDeploymentPayload, command: 
     )
 
 
+def _alive(revisions: Iterable[Revision]) -> list[Revision]:
+    return [revision for revision in revisions if revision.lifecycle is not Lifecycle.ARCHIVED]
+
+
 def _check(deployment: BundleDeployment) -> None:
-    for violation in deployment_violations(deployment, "deployment"):
-        raise SpecViolation(violation.rule, f"{violation.path}: {violation.message}")
+    refuse(list(deployment_violations(deployment, "deployment")))

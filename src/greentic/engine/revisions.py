@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from greentic.engine import deployments
@@ -43,7 +43,9 @@ def stage(environment: Environment, payload: StageRevisionPayload, command: Comm
     """A new revision, staged; its sequence is the next of its deployment."""
     if environment.revision(payload.revision_id) is not None:
         raise Conflict(
-            f"the revision {payload.revision_id} exists already", details={"revision_id": payload.revision_id}
+            f"the revision {payload.revision_id} exists already",
+            details={"revision_id": payload.revision_id},
+            next_step="stage it again under a new id, or leave the id out",
         )
     deployment = deployments.find(environment, payload.deployment_id)
     if deployment.status is DeploymentStatus.ARCHIVED:
@@ -80,7 +82,7 @@ def begin_warm(environment: Environment, payload: RevisionPayload, command: Comm
     revision = find(environment, payload.revision_id)
     if revision.lifecycle in {Lifecycle.WARMING, Lifecycle.READY}:
         return _unchanged(environment, revision)
-    _require(revision, {Lifecycle.STAGED}, "warmed")
+    _require(revision, {Lifecycle.STAGED}, "warmed", _WARM_NEXT)
     return _moved(environment, revision, Lifecycle.WARMING)
 
 
@@ -89,7 +91,7 @@ def warm(environment: Environment, payload: WarmRevisionPayload, command: Comman
     revision = find(environment, payload.revision_id)
     if revision.lifecycle is Lifecycle.READY:
         return _unchanged(environment, revision)
-    _require(revision, {Lifecycle.STAGED, Lifecycle.WARMING}, "warmed")
+    _require(revision, {Lifecycle.STAGED, Lifecycle.WARMING}, "warmed", _WARM_NEXT)
     if payload.health_gate.failure is None:
         return _moved(environment, revision, Lifecycle.READY, warmed_at=now, failure=None)
     failure = payload.health_gate.failure
@@ -100,7 +102,7 @@ def warm(environment: Environment, payload: WarmRevisionPayload, command: Comman
         failure=GateFailed(
             f"{label(revision)} is not healthy: {failure.message}",
             details={"revision_id": revision.revision_id, "failed_checks": list(failure.failed_checks)},
-            next_step=f"gtc op revisions retry {revision.bundle_id} v{revision.sequence}, once the cause is mended",
+            next_step=f"gtc op revisions retry {label(revision)}, once the cause is mended",
         ),
     )
 
@@ -110,17 +112,20 @@ def retry(environment: Environment, payload: RevisionPayload, command: Command, 
     revision = find(environment, payload.revision_id)
     if revision.lifecycle is Lifecycle.STAGED:
         return _unchanged(environment, revision)
-    _require(revision, {Lifecycle.FAILED, Lifecycle.INACTIVE}, "retried")
+    _require(revision, {Lifecycle.FAILED, Lifecycle.INACTIVE}, "retried", {Lifecycle.WARMING: "warm"})
     return _moved(environment, revision, Lifecycle.STAGED, staged_at=now, failure=None)
 
 
 def drain(environment: Environment, payload: RevisionPayload, command: Command, now: str) -> Outcome:
-    """ready -> draining. Conflict while the split gives it traffic: the dial moves first."""
+    """ready -> draining; nothing to do when draining or drained (inactive).
+
+    Conflict while the split gives it traffic: the dial moves first.
+    """
     revision = find(environment, payload.revision_id)
-    if revision.lifecycle is Lifecycle.DRAINING:
+    if revision.lifecycle in {Lifecycle.DRAINING, Lifecycle.INACTIVE}:
         return _unchanged(environment, revision)
     _refuse_traffic(environment, revision, "drained")
-    _require(revision, {Lifecycle.READY}, "drained")
+    _require(revision, {Lifecycle.READY}, "drained", _DRAIN_NEXT)
     return _moved(_forgotten(environment, revision), revision, Lifecycle.DRAINING)
 
 
@@ -129,7 +134,7 @@ def complete_drain(environment: Environment, payload: RevisionPayload, command: 
     revision = find(environment, payload.revision_id)
     if revision.lifecycle is Lifecycle.INACTIVE:
         return _unchanged(environment, revision)
-    _require(revision, {Lifecycle.DRAINING}, "completed")
+    _require(revision, {Lifecycle.DRAINING}, "completed", {Lifecycle.READY: "drain"})
     return _moved(environment, revision, Lifecycle.INACTIVE)
 
 
@@ -142,14 +147,14 @@ def archive(environment: Environment, payload: RevisionPayload, command: Command
     return _moved(_forgotten(environment, revision), revision, Lifecycle.ARCHIVED)
 
 
-def _require(revision: Revision, allowed: Collection[Lifecycle], done: str) -> None:
+_WARM_NEXT = {Lifecycle.FAILED: "retry", Lifecycle.INACTIVE: "retry", Lifecycle.DRAINING: "drain"}
+_DRAIN_NEXT = {Lifecycle.STAGED: "archive", Lifecycle.WARMING: "archive", Lifecycle.FAILED: "archive"}
+"""By state: the verb that leads on from there, for somebody who wanted to warm or to drain."""
+
+
+def _require(revision: Revision, allowed: Collection[Lifecycle], done: str, onward: Mapping[Lifecycle, str]) -> None:
     if revision.lifecycle not in allowed:
-        name = f"{revision.bundle_id} v{revision.sequence}"
-        step = {
-            Lifecycle.STAGED: f"gtc op revisions warm {name}",
-            Lifecycle.FAILED: f"gtc op revisions retry {name}",
-            Lifecycle.INACTIVE: f"gtc op revisions retry {name}",
-        }.get(revision.lifecycle)
+        step = onward.get(revision.lifecycle)
         raise Conflict(
             f"{label(revision)} is {revision.lifecycle} and cannot be {done}; "
             f"only {' or '.join(sorted(allowed))} revisions can",
@@ -158,7 +163,7 @@ def _require(revision: Revision, allowed: Collection[Lifecycle], done: str) -> N
                 "actual": revision.lifecycle.value,
                 "expected": sorted(state.value for state in allowed),
             },
-            next_step=step,
+            next_step=None if step is None else f"gtc op revisions {step} {label(revision)}",
         )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from greentic.engine import deployments, revisions
@@ -21,6 +21,7 @@ from greentic.spec.payloads import (
     SetTrafficSplitPayload,
     WeightedRevision,
 )
+from greentic.spec.revision import Revision
 from greentic.spec.traffic import SplitEntry, TrafficSplit
 
 HISTORY_DEPTH = 32
@@ -34,8 +35,8 @@ def set_split(environment: Environment, payload: SetTrafficSplitPayload, command
     """
     deployment = deployments.find(environment, payload.deployment_id)
     _check_entries(payload.entries)
-    for entry in payload.entries:
-        revision = revisions.find(environment, entry.revision_id)
+    named = _named(environment, [entry.revision_id for entry in payload.entries])
+    for entry, revision in zip(payload.entries, named, strict=True):
         if revision.deployment_id != deployment.deployment_id:
             raise InvalidArgument(
                 f"the revision {entry.revision_id} belongs to another deployment than '{deployment.bundle_id}'",
@@ -43,20 +44,11 @@ def set_split(environment: Environment, payload: SetTrafficSplitPayload, command
             )
     live = environment.split(deployment.deployment_id)
     if live is not None and live.idempotency_key == command.idempotency_key:
-        if _weights(live) == {entry.revision_id: entry.weight_bps for entry in payload.entries}:
-            return Outcome(
-                environment,
-                {"split": live.to_json(), "previous_generation": None, "new_generation": None, "moved_slots": 0},
-                changed=False,
-            )
-        raise Conflict(
-            f"the key '{command.idempotency_key}' already moved this dial to other shares",
-            details={"reason": "idempotency-key-reused", "generation": live.generation},
-            next_step="use another --idempotency-key, or none",
-        )
-    if deployment.status is DeploymentStatus.ARCHIVED:
-        raise Conflict(f"'{deployment.bundle_id}' is archived and gets no traffic")
-    _require_ready(environment, [entry.revision_id for entry in payload.entries])
+        if _shares(live) == {entry.revision_id: entry.weight_bps for entry in payload.entries if entry.weight_bps}:
+            return _replayed(environment, live)
+        raise _reused(command.idempotency_key, live)
+    _require_open(deployment)
+    _require_ready(named)
     weights = [(entry.revision_id, entry.weight_bps) for entry in payload.entries]
     runs = relayout(() if live is None else table(live), weights)
     return _commit(
@@ -76,16 +68,23 @@ def rollback(environment: Environment, payload: RollbackTrafficSplitPayload, com
     """Restore an earlier split with its identical slot table, as a new generation; so it can itself be undone.
 
     Without `to_generation` the split that was live before the present one comes back; a second one undoes the first.
+    The same key again is a replay: it does not undo what it did.
     """
     deployment = deployments.find(environment, payload.deployment_id)
     past = environment.history(deployment.deployment_id)
     live = environment.split(deployment.deployment_id)
+    if live is not None and live.idempotency_key == command.idempotency_key:
+        return _rolled_back_again(environment, payload, command, live)
     if live is not None and payload.to_generation == live.generation:
-        raise Conflict(f"generation {live.generation} of '{deployment.bundle_id}' is live already")
+        raise Conflict(
+            f"generation {live.generation} of '{deployment.bundle_id}' is live already",
+            details={"generation": live.generation},
+        )
     if not past:
         raise Conflict(
             f"'{deployment.bundle_id}' has no earlier split to return to",
             details={"deployment_id": deployment.deployment_id},
+            next_step=f"gtc op traffic set {deployment.bundle_id} REVISION=100%",
         )
     target = past[-1]
     if payload.to_generation is not None:
@@ -98,10 +97,9 @@ def rollback(environment: Environment, payload: RollbackTrafficSplitPayload, com
                 next_step=f"gtc op traffic history {deployment.bundle_id}",
             )
         target = found
-    if deployment.status is DeploymentStatus.ARCHIVED:
-        raise Conflict(f"'{deployment.bundle_id}' is archived and gets no traffic")
-    weights = [(entry.revision_id, entry.weight_bps) for entry in target.entries if entry.weight_bps]
-    _require_ready(environment, [revision_id for revision_id, _ in weights])
+    _require_open(deployment)
+    weights = list(_shares(target).items())
+    _require_ready(_named(environment, [revision_id for revision_id, _ in weights]))
     outcome = _commit(
         environment,
         deployment,
@@ -167,7 +165,7 @@ def _commit(
             SplitEntry(
                 revision_id=revision_id,
                 weight_bps=weight,
-                since=(entered[revision_id] or 0) if revision_id in entered else (generation if weight else None),
+                since=_since(entered, revision_id, generation) if weight else None,
             )
             for revision_id, weight in weights
         ),
@@ -193,6 +191,11 @@ def _commit(
         "moved_slots": moved(() if live is None else table(live), runs),
     }
     return Outcome(changed if live is None else _remember(changed, live), result)
+
+
+def _since(entered: Mapping[str, int | None], revision_id: str, generation: int) -> int:
+    """A share that goes on keeps its beginning; one of the reference, which records none, counts as from the start."""
+    return (entered[revision_id] or 0) if revision_id in entered else generation
 
 
 def _next_generation(environment: Environment, deployment: BundleDeployment) -> int:
@@ -230,9 +233,24 @@ def _check_entries(entries: Sequence[WeightedRevision]) -> None:
         raise SpecViolation("DuplicateSplitEntry", "a revision is named twice in one split")
 
 
-def _require_ready(environment: Environment, named: Sequence[str]) -> None:
-    for revision_id in named:
-        revision = revisions.find(environment, revision_id)
+def _named(environment: Environment, revision_ids: Sequence[str]) -> list[Revision]:
+    """The revisions of those ids, in that order; NotFound for the first that does not exist."""
+    known = {revision.revision_id: revision for revision in environment.revisions}
+    return [known.get(named) or revisions.find(environment, named) for named in revision_ids]
+
+
+def _require_open(deployment: BundleDeployment) -> None:
+    # A paused deployment keeps its dial: moving it takes effect when the deployment is resumed.
+    if deployment.status is DeploymentStatus.ARCHIVED:
+        raise Conflict(
+            f"'{deployment.bundle_id}' is archived and gets no traffic",
+            details={"deployment_id": deployment.deployment_id, "status": deployment.status.value},
+            next_step=f"gtc op bundles update {deployment.bundle_id} --status active",
+        )
+
+
+def _require_ready(named: Iterable[Revision]) -> None:
+    for revision in named:
         if revision.lifecycle is not Lifecycle.READY:
             steps = {
                 Lifecycle.STAGED: "warm",
@@ -243,12 +261,38 @@ def _require_ready(environment: Environment, named: Sequence[str]) -> None:
             step = steps.get(revision.lifecycle)
             raise Conflict(
                 f"{revisions.label(revision)} is {revision.lifecycle}, not ready, and cannot get traffic",
-                details={"revision_id": revision_id, "lifecycle": revision.lifecycle.value},
-                next_step=None
-                if step is None
-                else f"gtc op revisions {step} {revision.bundle_id} v{revision.sequence}",
+                details={"revision_id": revision.revision_id, "lifecycle": revision.lifecycle.value},
+                next_step=None if step is None else f"gtc op revisions {step} {revisions.label(revision)}",
             )
 
 
-def _weights(split: TrafficSplit) -> dict[str, int]:
-    return {entry.revision_id: entry.weight_bps for entry in split.entries}
+def _shares(split: TrafficSplit) -> dict[str, int]:
+    """The shares above nothing, by revision, in the order of the entries."""
+    return {entry.revision_id: entry.weight_bps for entry in split.entries if entry.weight_bps}
+
+
+def _rolled_back_again(
+    environment: Environment, payload: RollbackTrafficSplitPayload, command: Command, live: TrafficSplit
+) -> Outcome:
+    """The answer when the live split bears the very key of this rollback: it must be what the rollback made."""
+    for split in environment.history(live.deployment_id):
+        if payload.to_generation in {None, split.generation} and table(split) == table(live):
+            outcome = _replayed(environment, live)
+            return Outcome(environment, {**outcome.result, "restored_generation": split.generation}, changed=False)
+    raise _reused(command.idempotency_key, live)
+
+
+def _replayed(environment: Environment, live: TrafficSplit) -> Outcome:
+    return Outcome(
+        environment,
+        {"split": live.to_json(), "previous_generation": None, "new_generation": None, "moved_slots": 0},
+        changed=False,
+    )
+
+
+def _reused(key: str, live: TrafficSplit) -> Conflict:
+    return Conflict(
+        f"the key '{key}' already moved this dial to other shares",
+        details={"reason": "idempotency-key-reused", "generation": live.generation},
+        next_step="use another --idempotency-key, or none",
+    )

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from pydantic import ValidationError
+
 from greentic.engine import deployments, environments, revisions, traffic
 from greentic.engine.command import Command, Outcome
+from greentic.spec import rules
 from greentic.spec.environment import Environment
 from greentic.spec.errors import InvalidArgument, NotFound
-from greentic.spec.parsing import Payload
+from greentic.spec.parsing import Payload, malformed
 from greentic.spec.payloads import (
     AddDeploymentPayload,
     ClearTrafficSplitPayload,
@@ -47,7 +50,8 @@ TRANSITIONS: Mapping[tuple[str, str], tuple[type[Payload], Callable[[Any, Any, C
 def transition(environment: Environment | None, command: Command, now: str) -> Outcome:
     """Carry out `command` on `environment` (None: it does not exist) at the time `now` (RFC 3339).
 
-    Raises NotFound for a missing environment, InvalidArgument for an unknown verb, and what the verb itself refuses.
+    Raises NotFound for a missing environment, InvalidArgument for an unknown verb, what the verb itself refuses, and
+    SpecViolation when the new environment would break a rule that the old one kept. Nothing but a GreenticError.
     """
     found = TRANSITIONS.get((command.noun, command.verb))
     if found is None:
@@ -55,10 +59,32 @@ def transition(environment: Environment | None, command: Command, now: str) -> O
     expected, carry_out = found
     if not isinstance(command.payload, expected):
         raise InvalidArgument(f"'{command.noun} {command.verb}' takes a {expected.__name__}")
-    if environment is None and command.verb != "create":
+    _check_addressed(environment, command)
+    if environment is None and (command.noun, command.verb) != ("env", "create"):
         raise NotFound(
             f"there is no environment '{command.environment_id}'",
             details={"environment_id": command.environment_id},
             next_step=f"gtc op env create {command.environment_id}",
         )
-    return carry_out(environment, command.payload, command, now)
+    try:
+        outcome = carry_out(environment, command.payload, command, now)
+    except ValidationError as error:
+        raise malformed(f"what '{command.noun} {command.verb}' would record", error) from None
+    if outcome.changed:
+        rules.refuse(rules.broken_by(environment, outcome.environment))
+    return outcome
+
+
+def _check_addressed(environment: Environment | None, command: Command) -> None:
+    """Refuse a command that is addressed to another environment, or that could not be told from any other."""
+    # A blank key would make every such request look like a repetition of the last one.
+    if not command.idempotency_key.strip():
+        raise InvalidArgument("an idempotency key must not be blank", next_step="leave --idempotency-key out")
+    named = [] if environment is None else [environment.environment_id]
+    if isinstance(command.payload, CreateEnvironmentPayload):
+        named.append(command.payload.environment_id)
+    for environment_id in named:
+        if environment_id != command.environment_id:
+            raise InvalidArgument(
+                f"a command for the environment '{command.environment_id}' cannot change '{environment_id}'"
+            )

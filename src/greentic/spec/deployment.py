@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field
 
@@ -18,10 +18,10 @@ from greentic.spec.identifiers import (
     RevisionId,
     Timestamp,
 )
-from greentic.spec.parsing import Document, absent
+from greentic.spec.parsing import Document, Json, Text, absent
 from greentic.spec.revision import OMITTED
 
-Overrides = dict[str, dict[str, Any]]
+Overrides = dict[Text, dict[Text, Json]]
 """Parameters by pack, then key; values are any JSON."""
 
 MAX_OVERRIDE_PACKS = 32
@@ -40,15 +40,15 @@ class DeploymentStatus(StrEnum):
 class TenantSelector(Document):
     """Whom requests of this deployment are for."""
 
-    tenant: str = "default"
-    team: str = "default"
+    tenant: Text = "default"
+    team: Text = "default"
 
 
 class RouteBinding(Document):
     """Which requests reach the deployment: for any of the hosts (none: every host) under any prefix (none: `/`)."""
 
-    hosts: tuple[str, ...] = ()
-    path_prefixes: tuple[str, ...] = ()
+    hosts: tuple[Text, ...] = ()
+    path_prefixes: tuple[Text, ...] = ()
     tenant_selector: TenantSelector = Field(default_factory=TenantSelector)
 
 
@@ -62,7 +62,7 @@ class RevenueShare(Document):
 class Usage(Document):
     """Where usage is metered (inert in the reference)."""
 
-    meter_endpoint: str
+    meter_endpoint: Text
     last_seen_at: Timestamp | None = OMITTED
 
 
@@ -82,9 +82,9 @@ class BundleDeployment(Document):
     current_revisions: tuple[RevisionId, ...] = ()
     route_binding: RouteBinding
     revenue_share: tuple[RevenueShare, ...]
-    revenue_policy_ref: str
+    revenue_policy_ref: Text
     usage: Usage | None = OMITTED
     created_at: Timestamp
-    authorization_ref: str = "auth.json"
+    authorization_ref: Text = "auth.json"
     config_overrides: Overrides = Field(default_factory=dict, exclude_if=absent)
     traffic_generation: Counter | None = OMITTED

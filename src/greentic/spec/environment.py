@@ -5,20 +5,69 @@ from __future__ import annotations
 import re
 from enum import StrEnum
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field
 
 from greentic.spec.capabilities import Slot
 from greentic.spec.deployment import BundleDeployment
 from greentic.spec.identifiers import BundleId, Counter, EndpointId, EnvironmentId, PackId, Timestamp
-from greentic.spec.parsing import Document, absent
+from greentic.spec.parsing import Document, Flag, Text, absent
 from greentic.spec.references import Descriptor, InstanceId, RelativePath, SecretUri
 from greentic.spec.revision import OMITTED, Revision
 from greentic.spec.traffic import TrafficSplit
 
 DEFAULT_LISTEN_ADDRESS = "127.0.0.1:8080"
-_LISTEN = re.compile(r"(\d{1,3}(?:\.\d{1,3}){3}|\[[0-9A-Fa-f:.%]+\]):(\d{1,5})", re.ASCII)
+_OCTET = r"(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
+_LISTEN = re.compile(rf"({_OCTET}(?:\.{_OCTET}){{3}}|\[[0-9A-Fa-f:.%]+\]):([0-9]{{1,5}})")
+_URL = re.compile(
+    r"[Hh][Tt][Tt][Pp][Ss]?://"
+    r"(?:[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*\.?|(?P<ipv6>\[[0-9A-Fa-f:.]+\]))"
+    r"(?::(?P<port>[0-9]{1,5}))?/?"
+)
+
+
+def split_address(value: str) -> tuple[str, int]:
+    """(ip, port) of `ip:port` or `[ipv6]:port`; ValueError otherwise. Port 0 lets the system choose."""
+    match = _LISTEN.fullmatch(value)
+    if match is None or (value.startswith("[") and not _is_ipv6(match[1])):
+        raise ValueError(f"not an address of the form ip:port, such as {DEFAULT_LISTEN_ADDRESS} or [::1]:8080")
+    port = int(match[2])
+    if port > 65_535:
+        raise ValueError("a port is at most 65535")
+    return match[1].strip("[]"), port
+
+
+def public_base_url(value: str) -> str:
+    """The canonical form of a public base URL; ValueError with the reason otherwise (reference 01, section 1.6).
+
+    The reason never repeats the URL: it may hold a password.
+    """
+    text = value.strip()
+    if not text or any(character.isspace() for character in text):
+        raise ValueError("a public base URL is not empty and holds no white space")
+    if not text.lower().startswith(("http://", "https://")):
+        raise ValueError("a public base URL begins with http:// or https://")
+    authority, slash, path = text.partition("://")[2].partition("/")
+    if "@" in authority:
+        raise ValueError("a public base URL may not hold a user")
+    if "?" in text or "#" in text or (slash and path):
+        raise ValueError("a public base URL may not hold a path, a query or a fragment")
+    match = _URL.fullmatch(text)
+    if match is None or (match["ipv6"] and not _is_ipv6(match["ipv6"])):
+        raise ValueError("a public base URL needs a host (ASCII, IDNA-encoded) and may hold a port")
+    if match["port"] and not 1 <= int(match["port"]) <= 65_535:
+        raise ValueError("the port of a public base URL is 1 to 65535")
+    return text.removesuffix("/")
+
+
+def _is_ipv6(text: str) -> bool:
+    from ipaddress import IPv6Address  # slow to import, seldom needed
+
+    try:
+        IPv6Address(text.strip("[]"))
+    except ValueError:
+        return False
+    return True
 
 
 def _listen_address(value: str) -> str:
@@ -26,49 +75,28 @@ def _listen_address(value: str) -> str:
     return value
 
 
-def split_address(value: str) -> tuple[str, int]:
-    """(ip, port) of `ip:port` or `[ipv6]:port`; ValueError otherwise. Port 0 lets the system choose."""
-    match = _LISTEN.fullmatch(value)
-    if match is None or (not value.startswith("[") and any(int(part) > 255 for part in match[1].split("."))):
-        raise ValueError(f"'{value}' is not an address of the form ip:port, such as {DEFAULT_LISTEN_ADDRESS}")
-    port = int(match[2])
-    if port > 65_535:
-        raise ValueError(f"'{value}': a port is at most 65535")
-    return match[1].strip("[]"), port
-
-
-def public_base_url(value: str) -> str:
-    """The canonical form of a public base URL; ValueError with the reason otherwise (reference 01, section 1.6)."""
-    text = value.strip()
-    if not text or any(character.isspace() for character in text):
-        raise ValueError("a public base URL is not empty and holds no white space")
-    try:
-        parts = urlsplit(text)
-        port = parts.port
-    except ValueError as error:
-        raise ValueError(f"'{text}' is not a URL: {error}") from None
-    if parts.scheme not in {"http", "https"}:
-        raise ValueError(f"'{text}' must begin with http:// or https://")
-    if not parts.hostname or "@" in parts.netloc or port == 0:
-        raise ValueError(f"'{text}' needs a host and may not hold a user or port 0")
-    if "?" in text or "#" in text or parts.path not in {"", "/"}:
-        raise ValueError(f"'{text}' may not hold a path, a query or a fragment")
-    return text.removesuffix("/")
+def _written_url(value: str) -> str:
+    # What stands in a document stays as its author wrote it.
+    public_base_url(value)
+    return value
 
 
 ListenAddress = Annotated[str, AfterValidator(_listen_address)]
 PublicBaseUrl = Annotated[str, AfterValidator(public_base_url)]
+"""A public base URL that somebody asks for, brought into canonical form."""
+WrittenUrl = Annotated[str, AfterValidator(_written_url)]
+"""A public base URL that stands in a document: judged, never changed."""
 
 
 class HostConfig(Document):
     """How the environment meets the world."""
 
     env_id: EnvironmentId
-    region: str | None = OMITTED
-    tenant_org_id: str | None = OMITTED
+    region: Text | None = OMITTED
+    tenant_org_id: Text | None = OMITTED
     listen_addr: ListenAddress | None = OMITTED
-    public_base_url: PublicBaseUrl | None = OMITTED
-    gui_enabled: bool | None = OMITTED
+    public_base_url: WrittenUrl | None = OMITTED
+    gui_enabled: Flag | None = OMITTED
 
     @property
     def listen_address(self) -> str:
@@ -84,7 +112,7 @@ class PackBinding(Document):
     pack_ref: PackId
     answers_ref: RelativePath | None = OMITTED
     generation: Counter = 0
-    previous_binding_ref: str | None = OMITTED
+    previous_binding_ref: Text | None = OMITTED
 
 
 class ExtensionBinding(Document):
@@ -95,7 +123,7 @@ class ExtensionBinding(Document):
     instance_id: InstanceId | None = OMITTED
     answers_ref: RelativePath | None = OMITTED
     generation: Counter = 0
-    previous_binding_ref: str | None = OMITTED
+    previous_binding_ref: Text | None = OMITTED
 
 
 class WelcomeFlow(Document):
@@ -103,7 +131,7 @@ class WelcomeFlow(Document):
 
     bundle_id: BundleId
     pack_id: PackId
-    flow_id: str
+    flow_id: Text
 
 
 class MessagingEndpoint(Document):
@@ -112,9 +140,9 @@ class MessagingEndpoint(Document):
     schema_: Literal["greentic.messaging-endpoint.v1"] = Field("greentic.messaging-endpoint.v1", alias="schema")
     env_id: EnvironmentId
     endpoint_id: EndpointId
-    provider_id: str
-    provider_type: str
-    display_name: str
+    provider_id: Text
+    provider_type: Text
+    display_name: Text
     secret_refs: tuple[SecretUri, ...] = ()
     webhook_secret_ref: SecretUri | None = OMITTED
     linked_bundles: tuple[BundleId, ...] = ()
@@ -122,14 +150,14 @@ class MessagingEndpoint(Document):
     generation: Counter = 0
     created_at: Timestamp
     updated_at: Timestamp
-    updated_by: str
+    updated_by: Text
 
 
 class Revocation(Document):
     """Whether revoked artifacts are refused."""
 
-    required: bool = False
-    list_ref: str | None = OMITTED
+    required: Flag = False
+    list_ref: Text | None = OMITTED
 
 
 class Retention(Document):
@@ -152,7 +180,7 @@ class Health(Document):
     """What was last known of the environment's health."""
 
     state: HealthState = HealthState.UNKNOWN
-    message: str | None = OMITTED
+    message: Text | None = OMITTED
     last_checked_at: Timestamp | None = OMITTED
 
 
@@ -165,7 +193,7 @@ class Environment(Document):
 
     schema_: Literal["greentic.environment.v1"] = Field("greentic.environment.v1", alias="schema")
     environment_id: EnvironmentId
-    name: str
+    name: Text
     host_config: HostConfig
     packs: tuple[PackBinding, ...]
     credentials_ref: SecretUri | None = OMITTED

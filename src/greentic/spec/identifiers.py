@@ -7,7 +7,7 @@ elsewhere (a command line, a folder name) and raise `InvalidArgument` with the r
 from __future__ import annotations
 
 import re
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field
 
@@ -23,10 +23,14 @@ SEMVER = re.compile(
     re.ASCII,
 )
 TIMESTAMP = re.compile(
-    r"\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])T([01]\d|2[0-3]):[0-5]\d:([0-5]\d|60)(\.\d{1,9})?(Z|[+-]\d{2}:\d{2})",
+    r"(\d{4})-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])"
+    r"T([01]\d|2[0-3]):[0-5]\d:[0-5]\d(\.\d{1,9})?(Z|[+-]([01]\d|2[0-3]):[0-5]\d)",
     re.ASCII,
 )
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+MAX_OPAQUE = 4_096
+"""Characters of an identifier that others chose freely."""
 BASIS_POINTS = 10_000
 """The whole of a split or a revenue share."""
 
@@ -46,9 +50,20 @@ def _ulid(value: str) -> str:
 
 
 def _timestamp(value: str) -> str:
-    if not TIMESTAMP.fullmatch(value):
+    # No leap second and no year 0: whoever computes with a stored timestamp could not hold them.
+    match = TIMESTAMP.fullmatch(value)
+    if match is None or value.startswith("0000"):
         raise ValueError("must be an RFC 3339 timestamp such as 2026-07-24T10:00:00Z")
+    if match[3] > "28" and int(match[3]) > _days(int(match[1]), int(match[2])):
+        raise ValueError("names a day that its month does not have")
     return value
+
+
+def _days(year: int, month: int) -> int:
+    """How many days the month of a year has (proleptic Gregorian)."""
+    if month == 2:
+        return 29 if year % 4 == 0 and (year % 100 != 0 or year % 400 == 0) else 28
+    return 30 if month in {4, 6, 9, 11} else 31
 
 
 def _semver(value: str) -> str:
@@ -64,27 +79,54 @@ def _not_blank(value: str) -> str:
 
 
 def _opaque(value: str) -> str:
-    if any(ord(character) < 0x20 or ord(character) == 0x7F for character in value):
+    if _CONTROL.search(value):
         raise ValueError("must not hold control characters")
     return value
 
 
-EnvironmentId = Annotated[str, AfterValidator(_environment_id)]
-RevisionId = Annotated[str, AfterValidator(_ulid)]
-DeploymentId = Annotated[str, AfterValidator(_ulid)]
-EndpointId = Annotated[str, AfterValidator(_ulid)]
-EventId = Annotated[str, AfterValidator(_ulid)]
-BundleId = Annotated[str, AfterValidator(_opaque)]
-CustomerId = Annotated[str, AfterValidator(_opaque)]
-PackId = Annotated[str, AfterValidator(_opaque)]
-PartyId = Annotated[str, AfterValidator(_opaque)]
-SemVer = Annotated[str, AfterValidator(_semver)]
-Timestamp = Annotated[str, AfterValidator(_timestamp)]
-"""RFC 3339; kept as written, so that a document reads back equal to the last fractional digit."""
-IdempotencyKey = Annotated[str, AfterValidator(_not_blank), AfterValidator(_opaque), Field(max_length=512)]
+def _name(value: str) -> str:
+    if not NAME.fullmatch(value):
+        raise ValueError("use 1 to 63 letters, digits, '.', '_' or '-', first a letter or digit")
+    return value
+
+
+def _new_environment_id(value: str) -> str:
+    if _environment_id(value)[0] in ".-":
+        raise ValueError("a new environment id begins with a letter, a digit or '_'")
+    return value
+
+
+def _pattern(expression: re.Pattern[str]) -> Any:
+    """What a JSON Schema says of a text that `expression` matches as a whole."""
+    return Field(json_schema_extra={"pattern": f"^(?:{expression.pattern})$"})
+
+
+_Ulid = Annotated[str, AfterValidator(_ulid), _pattern(ULID)]
+_Opaque = Annotated[str, Field(max_length=MAX_OPAQUE), AfterValidator(_opaque)]
+
+EnvironmentId = Annotated[str, AfterValidator(_environment_id), _pattern(ENVIRONMENT_ID)]
+RevisionId = _Ulid
+DeploymentId = _Ulid
+EndpointId = _Ulid
+EventId = _Ulid
+BundleId = _Opaque
+CustomerId = _Opaque
+PackId = _Opaque
+PartyId = _Opaque
+SemVer = Annotated[str, Field(max_length=MAX_OPAQUE), AfterValidator(_semver), _pattern(SEMVER)]
+Timestamp = Annotated[str, AfterValidator(_timestamp), _pattern(TIMESTAMP)]
+"""RFC 3339 with an upper-case T and Z or an offset; kept as written, so that a document reads back equal."""
+IdempotencyKey = Annotated[str, Field(max_length=512), AfterValidator(_not_blank), AfterValidator(_opaque)]
+NewName = Annotated[str, AfterValidator(_name), _pattern(NAME)]
+"""A name that we create: safe in paths, hosts and shells. Documents of others may hold any."""
+NewEnvironmentId = Annotated[str, AfterValidator(_new_environment_id), _pattern(ENVIRONMENT_ID)]
+"""As EnvironmentId, and never a hidden folder or an option of a command."""
 BasisPoints = Annotated[int, Field(ge=0, le=BASIS_POINTS, strict=True)]
 """Ten-thousandths: 100 is one percent, 10,000 is everything."""
 Counter = Annotated[int, Field(ge=0, le=2**63 - 1, strict=True)]
+
+
+Sequence = Annotated[int, Field(ge=1, le=2**63 - 1, strict=True)]
 
 
 def environment_id(value: str) -> str:
@@ -100,11 +142,10 @@ def name(value: str, what: str) -> str:
 
     Documents of others may hold any string; what we create stays safe in paths, hosts and shells.
     """
-    if not NAME.fullmatch(value):
-        raise InvalidArgument(
-            f"'{value}' cannot name a {what}: use 1 to 63 letters, digits, '.', '_' or '-', first a letter or digit"
-        )
-    return value
+    try:
+        return _name(value)
+    except ValueError as error:
+        raise InvalidArgument(f"'{value}' cannot name a {what}: {error}") from None
 
 
 def is_ulid(value: str) -> bool:

@@ -4,23 +4,73 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from greentic.spec.errors import AnswersParse, SpecViolation
 
 Model = TypeVar("Model", bound=BaseModel)
 MAX_LISTED = 20
 """How many problems an error lists; the rest are counted."""
+MAX_DEPTH = 100
+"""How deep a free-form value may nest; readers of the reference stop at 128 levels for a whole document."""
+MAX_TEXT = 2**24
+"""Characters that any one text of a document may hold."""
+_MAX_BITS = 14_000
+"""Bits of an integer: what Python prints and reads as decimal without raising its limit of 4,300 digits."""
+
+
+def _json(value: Any) -> Any:
+    """`value` when it is made of what JSON can hold and hand back equal; ValueError otherwise."""
+    pending = [(value, 0)]
+    while pending:
+        found, depth = pending.pop()
+        if depth > MAX_DEPTH:
+            raise ValueError(f"is nested deeper than {MAX_DEPTH} levels")
+        kind = type(found)
+        if kind is dict:
+            for key, member in found.items():
+                if type(key) is not str:
+                    raise ValueError("holds a key that is not a text")
+                _encodable(key)
+                pending.append((member, depth + 1))
+        elif kind is list:
+            pending.extend((member, depth + 1) for member in found)
+        elif kind is str:
+            _encodable(found)
+        elif kind is float:
+            if found - found != 0:
+                raise ValueError("holds a number that JSON cannot express")
+        elif kind is int:
+            if found.bit_length() > _MAX_BITS:
+                raise ValueError("holds a number of more than 4,200 digits")
+        elif found is not None and kind is not bool:
+            raise ValueError(f"holds a {kind.__name__}, which is not a JSON value")
+    return value
+
+
+def _encodable(text: str) -> None:
+    # A lone surrogate comes from an escape such as "\\ud800" or from bytes on a command line that are not UTF-8.
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError("holds a text that is not Unicode") from None
+
+
+Json = Annotated[Any, AfterValidator(_json)]
+"""Any JSON value that can be written and read back equal."""
+Text = Annotated[str, Field(max_length=MAX_TEXT)]
+"""Any text. The bound also makes pydantic refuse lone surrogates, which could not be written."""
+Flag = Annotated[bool, Field(strict=True)]
+"""true or false; not 1, "yes" or "off"."""
 
 
 class Document(BaseModel):
     """A stored or exchanged document: immutable; keys that we do not know are kept and written back."""
 
-    model_config = ConfigDict(
-        frozen=True, extra="allow", serialize_by_alias=True, validate_by_name=True, validate_by_alias=True
-    )
+    model_config = ConfigDict(frozen=True, extra="allow", serialize_by_alias=True, defer_build=True)
+    __pydantic_extra__: dict[Text, Json] = Field(init=False)
 
     def to_json(self) -> dict[str, Any]:
         """The document as JSON values, optional fields that are unset left out."""
@@ -30,9 +80,7 @@ class Document(BaseModel):
 class Payload(BaseModel):
     """What a caller asks for: immutable; unknown keys are refused."""
 
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", serialize_by_alias=True, validate_by_name=True, validate_by_alias=True
-    )
+    model_config = ConfigDict(frozen=True, extra="forbid", serialize_by_alias=True, defer_build=True)
 
     def to_json(self) -> dict[str, Any]:
         """The payload as JSON values."""
@@ -45,11 +93,27 @@ def absent(value: object) -> bool:
 
 
 def parse(model: type[Model], value: Any, what: str) -> Model:
-    """`value` (JSON values) as `model`; SpecViolation listing each problem with its place in `what`."""
+    """`value` (JSON values) as `model`; SpecViolation listing each problem with its place in `what`.
+
+    A document must carry its discriminator (`schema`): one of another kind is never taken for it. The rule is then
+    `SchemaMismatch`, otherwise `Malformed`.
+    """
     try:
-        return model.model_validate(value)
+        parsed = model.model_validate(value)
     except ValidationError as error:
-        raise SpecViolation("Malformed", _explain(what, error), details={"problems": problems(error)}) from None
+        raise malformed(what, error) from None
+    if "schema_" in model.model_fields and "schema_" not in parsed.model_fields_set and not isinstance(value, model):
+        expected = model.model_fields["schema_"].default
+        problem = {"path": "schema", "message": f"must be '{expected}'"}
+        raise SpecViolation("SchemaMismatch", f"{what}: schema: {problem['message']}", details={"problems": [problem]})
+    return parsed
+
+
+def malformed(what: str, error: ValidationError) -> SpecViolation:
+    """The problems that pydantic found in `what`, as our error."""
+    found = problems(error)
+    rule = "SchemaMismatch" if any(problem["path"] == "schema" for problem in found) else "Malformed"
+    return SpecViolation(rule, _explain(what, error), details={"problems": found[:MAX_LISTED]})
 
 
 def parse_payload(model: type[Model], value: Any, what: str) -> Model:
@@ -57,21 +121,39 @@ def parse_payload(model: type[Model], value: Any, what: str) -> Model:
     try:
         return model.model_validate(value)
     except ValidationError as error:
-        raise AnswersParse(_explain(what, error), details={"problems": problems(error)}) from None
+        raise AnswersParse(_explain(what, error), details={"problems": problems(error)[:MAX_LISTED]}) from None
 
 
 def parse_json(text: str | bytes, what: str) -> Any:
-    """JSON values in `text`; duplicate keys, NaN and trailing text are refused with SpecViolation."""
+    """JSON values in `text`; duplicate keys, NaN, numbers beyond a double and trailing text are SpecViolations."""
     try:
-        return json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as error:
+        return json.loads(text, object_pairs_hook=_unique, parse_float=_finite, parse_constant=_refuse_constant)
+    except RecursionError:
+        raise SpecViolation("Malformed", f"{what} is not JSON that we read: it is nested too deeply") from None
+    except ValueError as error:
         raise SpecViolation("Malformed", f"{what} is not JSON: {error}") from None
+
+
+_WORDS = {
+    "missing": "is required",
+    "extra_forbidden": "is not a known key",
+    "model_type": "must be an object",
+    "model_attributes_type": "must be an object",
+    "dict_type": "must be an object",
+    "tuple_type": "must be a list",
+    "string_type": "must be a text",
+    "string_unicode": "holds a text that is not Unicode",
+}
+"""Our words for problems that pydantic tells in terms of Python."""
 
 
 def problems(error: ValidationError) -> list[dict[str, str]]:
     """Each problem as `{"path": "entries.0.weight_bps", "message": …}`; never the offending value itself."""
     return [
-        {"path": ".".join(str(part) for part in problem["loc"]) or "(document)", "message": problem["msg"]}
+        {
+            "path": ".".join(str(part) for part in problem["loc"]) or "(document)",
+            "message": _WORDS.get(problem["type"]) or problem["msg"].removeprefix("Value error, "),
+        }
         for problem in error.errors(include_url=False, include_input=False, include_context=False)
     ]
 
@@ -90,6 +172,13 @@ def _unique(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
             raise ValueError(f"the key {json.dumps(key)} stands twice")
         document[key] = value
     return document
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if number - number != 0:
+        raise ValueError(f"the number {text[:40]} is too large")
+    return number
 
 
 def _refuse_constant(text: str) -> Any:

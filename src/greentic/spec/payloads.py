@@ -2,26 +2,61 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Any, Generic, TypeVar
 
-from pydantic import Field, model_serializer, model_validator
+from pydantic import (
+    BaseModel,
+    Field,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from greentic.spec.capabilities import Slot
 from greentic.spec.deployment import DeploymentStatus, Overrides, RevenueShare, RouteBinding
 from greentic.spec.environment import Health, ListenAddress, PackBinding, PublicBaseUrl, Retention, Revocation
 from greentic.spec.identifiers import (
     BasisPoints,
-    BundleId,
     Counter,
-    CustomerId,
     DeploymentId,
-    EnvironmentId,
+    NewEnvironmentId,
+    NewName,
     RevisionId,
 )
-from greentic.spec.parsing import Payload
+from greentic.spec.parsing import Flag, Payload, Text
+from greentic.spec.references import RelativePath
 from greentic.spec.revision import Drain, PackListEntry
 
 Value = TypeVar("Value")
+Part = TypeVar("Part", bound=BaseModel)
+
+
+def _known(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
+    parsed = handler(value)
+    # A document that the program itself took from an environment keeps what a newer version wrote into it.
+    if not isinstance(value, BaseModel):
+        unknown = sorted(_unknown(parsed, ""))
+        if unknown:
+            raise ValueError(f"holds keys that are not known: {', '.join(unknown)[:500]}")
+    return parsed
+
+
+def _unknown(part: Any, path: str) -> Iterator[str]:
+    if isinstance(part, BaseModel):
+        yield from (f"{path}{key}" for key in part.model_extra or ())
+        for field in type(part).model_fields:
+            yield from _unknown(getattr(part, field), f"{path}{field}.")
+    elif isinstance(part, tuple):
+        for index, member in enumerate(part):
+            yield from _unknown(member, f"{path}{index}.")
+
+
+Asked = Annotated[Part, WrapValidator(_known)]
+"""Part of a document inside a payload: what a caller misspells is refused there, although documents keep it."""
+
 
 GREENTIC = (RevenueShare(party_id="greentic", basis_points=10_000),)
 """The revenue share of a deployment that names none."""
@@ -30,15 +65,15 @@ GREENTIC = (RevenueShare(party_id="greentic", basis_points=10_000),)
 class FieldUpdate(Payload, Generic[Value]):
     """Set, clear or keep one field (reference 01, section 2.1).
 
-    JSON: `{"value": v}` sets, `{"clear": true}` clears, an absent or null field keeps.
+    JSON: `{"value": v}` sets, `{"clear": true}` clears; an absent or null field and `{"clear": false}` keep.
     """
 
     value: Value | None = None
-    clear: bool = False
+    clear: Flag = False
 
     @model_validator(mode="after")
     def _one_of_both(self) -> FieldUpdate[Value]:
-        if self.clear == (self.value is not None):
+        if self.clear == (self.value is not None) or len(self.model_fields_set) != 1:
             raise ValueError('write {"value": …} to set or {"clear": true} to clear, not both and not neither')
         return self
 
@@ -54,44 +89,49 @@ class FieldUpdate(Payload, Generic[Value]):
 class HostSettings(Payload):
     """Host settings of a new environment."""
 
-    region: str | None = None
-    tenant_org_id: str | None = None
+    region: Text | None = None
+    tenant_org_id: Text | None = None
     listen_addr: ListenAddress | None = None
     public_base_url: PublicBaseUrl | None = None
-    gui_enabled: bool | None = None
+    gui_enabled: Flag | None = None
 
 
 class CreateEnvironmentPayload(HostSettings):
     """A new environment; `packs` are its first bindings."""
 
-    environment_id: EnvironmentId
-    name: str
-    packs: tuple[PackBinding, ...] = ()
-    revocation: Revocation = Field(default_factory=Revocation)
-    retention: Retention = Field(default_factory=Retention)
-    health: Health = Field(default_factory=Health)
+    environment_id: NewEnvironmentId
+    name: Text
+    packs: tuple[Asked[PackBinding], ...] = ()
+    revocation: Asked[Revocation] = Field(default_factory=Revocation)
+    retention: Asked[Retention] = Field(default_factory=Retention)
+    health: Asked[Health] = Field(default_factory=Health)
 
 
 class UpdateEnvironmentPayload(Payload):
     """Changes to an environment; a field that is not named is kept."""
 
-    name: str | None = None
-    region: FieldUpdate[str] | None = None
-    tenant_org_id: FieldUpdate[str] | None = None
+    name: Text | None = None
+    region: FieldUpdate[Text] | None = None
+    tenant_org_id: FieldUpdate[Text] | None = None
     listen_addr: FieldUpdate[ListenAddress] | None = None
     public_base_url: FieldUpdate[PublicBaseUrl] | None = None
-    gui_enabled: FieldUpdate[bool] | None = None
+    gui_enabled: FieldUpdate[Flag] | None = None
+
+    @field_validator("region", "tenant_org_id", "listen_addr", "public_base_url", "gui_enabled", mode="before")
+    @classmethod
+    def _keep(cls, value: Any) -> Any:
+        return None if isinstance(value, dict) and list(value) == ["clear"] and value["clear"] is False else value
 
 
 class AddDeploymentPayload(Payload):
     """A new deployment of a bundle for a customer."""
 
     deployment_id: DeploymentId
-    bundle_id: BundleId = Field(min_length=1)
-    customer_id: CustomerId = Field(min_length=1)
-    revenue_share: tuple[RevenueShare, ...] = GREENTIC
-    route_binding: RouteBinding = Field(default_factory=RouteBinding)
-    authorization_ref: str = "auth.json"
+    bundle_id: NewName
+    customer_id: NewName
+    revenue_share: tuple[Asked[RevenueShare], ...] = GREENTIC
+    route_binding: Asked[RouteBinding] = Field(default_factory=RouteBinding)
+    authorization_ref: Text = "auth.json"
     config_overrides: Overrides = Field(default_factory=dict)
 
 
@@ -100,8 +140,8 @@ class UpdateDeploymentPayload(Payload):
 
     deployment_id: DeploymentId
     status: DeploymentStatus | None = None
-    route_binding: RouteBinding | None = None
-    revenue_share: tuple[RevenueShare, ...] | None = None
+    route_binding: Asked[RouteBinding] | None = None
+    revenue_share: tuple[Asked[RevenueShare], ...] | None = None
     config_overrides: Overrides | None = None
 
 
@@ -116,15 +156,15 @@ class StageRevisionPayload(Payload):
 
     revision_id: RevisionId
     deployment_id: DeploymentId
-    bundle_digest: str
-    bundle_source_uri: str | None = None
-    pack_list: tuple[PackListEntry, ...]
-    pack_list_lock_ref: str
-    pack_config_refs: tuple[str, ...] = ()
-    config_digest: str
-    signature_sidecar_ref: str = "rev.sig"
+    bundle_digest: Text
+    bundle_source_uri: Text | None = None
+    pack_list: tuple[Asked[PackListEntry], ...]
+    pack_list_lock_ref: RelativePath
+    pack_config_refs: tuple[RelativePath, ...] = ()
+    config_digest: Text
+    signature_sidecar_ref: RelativePath = "rev.sig"
     drain_seconds: Drain = 30
-    display_version: str | None = None
+    display_version: Text | None = None
 
 
 class RevisionPayload(Payload):
@@ -136,14 +176,14 @@ class RevisionPayload(Payload):
 class GateFailure(Payload):
     """Why a health gate said no."""
 
-    failed_checks: Annotated[tuple[str, ...], Field(min_length=1)]
-    message: str
+    failed_checks: Annotated[tuple[Text, ...], Field(min_length=1)]
+    message: Text
 
 
 class HealthGate(Payload):
     """The verdict of a health gate: `{"ok": true}` or `{"ok": false, "failure": {…}}`."""
 
-    ok: bool
+    ok: Flag
     failure: GateFailure | None = None
 
     @model_validator(mode="after")
@@ -172,9 +212,9 @@ class SetTrafficSplitPayload(Payload):
 
     deployment_id: DeploymentId
     entries: tuple[WeightedRevision, ...]
-    updated_by: str
-    authorization_ref: str = "auth.json"
-    note: str | None = None
+    updated_by: Text
+    authorization_ref: Text = "auth.json"
+    note: Text | None = None
 
 
 class RollbackTrafficSplitPayload(Payload):
@@ -182,16 +222,16 @@ class RollbackTrafficSplitPayload(Payload):
 
     deployment_id: DeploymentId
     to_generation: Counter | None = None
-    updated_by: str
-    note: str | None = None
+    updated_by: Text
+    note: Text | None = None
 
 
 class ClearTrafficSplitPayload(Payload):
     """No traffic at all for a deployment."""
 
     deployment_id: DeploymentId
-    updated_by: str
-    note: str | None = None
+    updated_by: Text
+    note: Text | None = None
 
 
 DEFAULT_PACKS: tuple[PackBinding, ...] = tuple(

@@ -6,13 +6,14 @@ import re
 from dataclasses import dataclass
 from typing import Annotated
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, Field
 
 from greentic.spec.errors import InvalidArgument
-from greentic.spec.identifiers import SEMVER
+from greentic.spec.identifiers import MAX_OPAQUE, SEMVER
 
 _PATH = re.compile(r"[a-z0-9.-]+")
 _INSTANCE = re.compile(r"[a-z0-9-]+")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,18 +29,10 @@ class PackDescriptor:
     @classmethod
     def parse(cls, text: str) -> PackDescriptor:
         """The descriptor in `text`; InvalidArgument with the reason otherwise."""
-        path, at, version = text.partition("@")
-        if not at:
-            raise InvalidArgument(f"'{text}' has no version: write path@semver, such as greentic.state.in-memory@0.1.0")
-        if not path:
-            raise InvalidArgument(f"'{text}' has no path before the '@'")
-        if "." not in path:
-            raise InvalidArgument(f"'{text}': the path needs at least one dot (a name space), such as acme.{path}")
-        if not _PATH.fullmatch(path):
-            raise InvalidArgument(f"'{text}': a path holds only a-z, 0-9, '.' and '-'")
-        if not SEMVER.fullmatch(version):
-            raise InvalidArgument(f"'{text}': '{version}' is not a semantic version")
-        return cls(path, version)
+        try:
+            return cls(*_split_descriptor(text))
+        except ValueError as error:
+            raise InvalidArgument(f"'{text}' is not an env-pack: {error}") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +45,11 @@ class SecretRef:
     @classmethod
     def parse(cls, text: str) -> SecretRef:
         """The reference in `text`; InvalidArgument with the reason otherwise."""
-        return cls(*_environment_uri("secret://", text))
+        # The text itself is never repeated: somebody may have written the secret where its reference belongs.
+        try:
+            return cls(*_environment_uri("secret://", text))
+        except ValueError as error:
+            raise InvalidArgument(f"not a secret reference: {error}") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +62,10 @@ class RuntimeRef:
     @classmethod
     def parse(cls, text: str) -> RuntimeRef:
         """The reference in `text`; InvalidArgument with the reason otherwise."""
-        return cls(*_environment_uri("runtime://", text))
+        try:
+            return cls(*_environment_uri("runtime://", text))
+        except ValueError as error:
+            raise InvalidArgument(f"not a runtime reference: {error}") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,35 +88,47 @@ class ExtensionRef:
         return cls(path, instance if slash else None)
 
 
+def _split_descriptor(text: str) -> tuple[str, str]:
+    path, at, version = text.partition("@")
+    if not at:
+        raise ValueError("it has no version; write path@semver, such as greentic.state.in-memory@0.1.0")
+    if not path:
+        raise ValueError("it has no path before the '@'")
+    if "." not in path:
+        raise ValueError("its path needs at least one dot (a name space), such as acme.state")
+    if not _PATH.fullmatch(path):
+        raise ValueError("its path may hold only a-z, 0-9, '.' and '-'")
+    if not SEMVER.fullmatch(version):
+        raise ValueError("what follows the '@' is not a semantic version")
+    return path, version
+
+
 def _environment_uri(scheme: str, text: str) -> tuple[str, str]:
     if not text.startswith(scheme):
-        raise InvalidArgument(f"'{text}' must begin with {scheme}")
+        raise ValueError(f"it must begin with {scheme}")
+    if _CONTROL.search(text):
+        raise ValueError("it must not hold control characters")
     rest = text.removeprefix(scheme)
     if not rest:
-        raise InvalidArgument(f"'{text}' has no path")
+        raise ValueError("it has no path")
     environment, _, path = rest.partition("/")
     if not environment:
-        raise InvalidArgument(f"'{text}' names no environment")
+        raise ValueError("it names no environment")
     return environment, path
 
 
 def _descriptor(value: str) -> str:
-    return _checked(PackDescriptor, value)
+    _split_descriptor(value)
+    return value
 
 
 def _secret(value: str) -> str:
-    return _checked(SecretRef, value)
+    _environment_uri("secret://", value)
+    return value
 
 
 def _runtime(value: str) -> str:
-    return _checked(RuntimeRef, value)
-
-
-def _checked(kind: type[PackDescriptor] | type[SecretRef] | type[RuntimeRef], value: str) -> str:
-    try:
-        kind.parse(value)
-    except InvalidArgument as error:
-        raise ValueError(error.message) from None
+    _environment_uri("runtime://", value)
     return value
 
 
@@ -129,14 +141,14 @@ def _instance(value: str) -> str:
 def _relative_path(value: str) -> str:
     if value.startswith(("/", "\\")) or "\x00" in value or "\\" in value or ":" in value[:3]:
         raise ValueError("must be a path relative to the environment's folder")
-    if ".." in value.split("/"):
+    if ".." in value and ".." in value.split("/"):
         raise ValueError("must stay inside the environment's folder")
     return value
 
 
 Descriptor = Annotated[str, AfterValidator(_descriptor)]
-SecretUri = Annotated[str, AfterValidator(_secret)]
-RuntimeUri = Annotated[str, AfterValidator(_runtime)]
+SecretUri = Annotated[str, Field(max_length=MAX_OPAQUE), AfterValidator(_secret)]
+RuntimeUri = Annotated[str, Field(max_length=MAX_OPAQUE), AfterValidator(_runtime)]
 InstanceId = Annotated[str, AfterValidator(_instance)]
-RelativePath = Annotated[str, AfterValidator(_relative_path)]
+RelativePath = Annotated[str, Field(max_length=MAX_OPAQUE), AfterValidator(_relative_path)]
 """A path inside the environment's folder; judged by its text alone."""

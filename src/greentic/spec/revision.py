@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -14,10 +14,11 @@ from greentic.spec.identifiers import (
     PackId,
     RevisionId,
     SemVer,
+    Sequence,
     Timestamp,
 )
 from greentic.spec.lifecycle import Lifecycle
-from greentic.spec.parsing import Document, absent
+from greentic.spec.parsing import Document, Json, Text, absent
 from greentic.spec.references import RelativePath, RuntimeUri, SecretUri
 
 OMITTED = Field(default=None, exclude_if=absent)
@@ -30,8 +31,8 @@ class PackListEntry(Document):
 
     pack_id: PackId
     version: SemVer
-    digest: str
-    source_uri: str | None = OMITTED
+    digest: Text
+    source_uri: Text | None = OMITTED
 
 
 class Revision(Document):
@@ -46,22 +47,22 @@ class Revision(Document):
     env_id: EnvironmentId
     bundle_id: BundleId
     deployment_id: DeploymentId
-    sequence: Annotated[int, Field(ge=1, strict=True)]
+    sequence: Sequence
     created_at: Timestamp
-    bundle_digest: str
-    bundle_source_uri: str | None = OMITTED
+    bundle_digest: Text
+    bundle_source_uri: Text | None = OMITTED
     pack_list: tuple[PackListEntry, ...]
-    pack_list_lock_ref: str
+    pack_list_lock_ref: RelativePath
     pack_config_refs: tuple[RelativePath, ...] = ()
-    config_digest: str
-    signature_sidecar_ref: str
+    config_digest: Text
+    signature_sidecar_ref: Text
     lifecycle: Lifecycle
     staged_at: Timestamp | None = OMITTED
     warmed_at: Timestamp | None = OMITTED
     drain_seconds: Drain = 0
-    abort_metrics: tuple[str, ...] = ()
-    display_version: str | None = OMITTED
-    failure: str | None = OMITTED
+    abort_metrics: tuple[Text, ...] = ()
+    display_version: Text | None = OMITTED
+    failure: Text | None = OMITTED
 
 
 class LockedPack(Document):
@@ -69,7 +70,7 @@ class LockedPack(Document):
 
     pack_id: PackId
     path: RelativePath
-    digest: str
+    digest: Text
 
 
 class PackListLock(Document):
@@ -86,9 +87,9 @@ class PackConfig(Document):
     schema_: Literal["greentic.pack-config.v1"] = Field("greentic.pack-config.v1", alias="schema")
     pack_id: PackId
     revision_id: RevisionId
-    non_secret: dict[str, Any] = Field(default_factory=dict)
-    secret_refs: dict[str, SecretUri] = Field(default_factory=dict)
-    runtime_refs: dict[str, RuntimeUri] = Field(default_factory=dict)
+    non_secret: dict[Text, Json] = Field(default_factory=dict)
+    secret_refs: dict[Text, SecretUri] = Field(default_factory=dict)
+    runtime_refs: dict[Text, RuntimeUri] = Field(default_factory=dict)
 
 
 class RuntimeRevision(Document):

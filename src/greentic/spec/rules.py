@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -30,6 +31,14 @@ from greentic.spec.traffic import TrafficSplit
 
 Key = TypeVar("Key")
 
+_HOST = re.compile(r"[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63})*\.?(?::[0-9]{1,5})?")
+_PORT = re.compile(r"(?<=[^:]):[0-9]{0,5}\Z")
+_HOST_V6 = re.compile(r"\[([0-9A-Fa-f:.]{2,45})\](?::[0-9]{1,5})?")
+_PREFIX = re.compile(r"(?:/[A-Za-z0-9._~!$&'()*+,;=:@-]+)*/?")
+MAX_HOST = 260
+"""A host name has at most 253 characters (RFC 1035), with port and final dot a few more."""
+MAX_PREFIX = 1_024
+
 
 @dataclass(frozen=True, slots=True)
 class Violation:
@@ -42,7 +51,11 @@ class Violation:
 
 def check(environment: Environment) -> None:
     """Raise SpecViolation when any rule is broken; `details.violations` lists them all."""
-    found = list(violations(environment))
+    refuse(list(violations(environment)))
+
+
+def refuse(found: Sequence[Violation]) -> None:
+    """Raise SpecViolation for the first of `found`, with all of them in the details; nothing when there is none."""
     if found:
         first = found[0]
         raise SpecViolation(
@@ -51,7 +64,35 @@ def check(environment: Environment) -> None:
             details={
                 "violations": [{"rule": one.rule, "path": one.path, "message": one.message} for one in found[:100]]
             },
+            next_step=_NEXT_STEPS.get(first.rule),
         )
+
+
+def broken_by(before: Environment | None, after: Environment) -> list[Violation]:
+    """The rules that `after` breaks and `before` did not.
+
+    An environment that somebody else left broken can be mended step by step; a step may not break anything more.
+    """
+    found = list(violations(after))
+    if not found or before is None:
+        return found
+    # Places shift when something is taken out, so a violation is known by its rule and message, as often as it stood.
+    known = Counter((one.rule, one.message) for one in violations(before))
+    fresh = []
+    for one in found:
+        if known[one.rule, one.message] > 0:
+            known[one.rule, one.message] -= 1
+        else:
+            fresh.append(one)
+    return fresh
+
+
+_NEXT_STEPS = {
+    "OverlappingRoute": "choose another --path-prefix or --host; `gtc op bundles list` shows who has which",
+    "ConfigOverridePackNotInRevisions": "gtc op bundles update, without the parameters of that pack",
+    "BasisPointsSum": "name shares that sum to 10000 basis points (100%)",
+}
+"""What to do about a broken rule, where a command helps."""
 
 
 def violations(environment: Environment) -> Iterator[Violation]:
@@ -61,6 +102,7 @@ def violations(environment: Environment) -> Iterator[Violation]:
     yield from _revisions(environment)
     yield from _deployments(environment)
     yield from _splits(environment)
+    yield from _history(environment)
     yield from _endpoints(environment)
     yield from _extensions(environment)
 
@@ -168,19 +210,21 @@ def deployment_violations(deployment: BundleDeployment, path: str) -> Iterator[V
 
 def _binding(binding: RouteBinding, path: str) -> Iterator[Violation]:
     for host in binding.hosts:
-        if canonical_host(host) == "" or any(character in host for character in "/ \t\r\n,?#@*"):
-            yield Violation("InvalidHost", f"{path}.hosts", f"'{host}' is not a host name")
+        problem = _host_problem(host)
+        if problem is not None:
+            yield Violation("InvalidHost", f"{path}.hosts", f"'{host[:100]}' is not a host name: {problem}")
     for prefix in binding.path_prefixes:
         if (
-            not prefix.startswith("/")
-            or "//" in prefix
-            or any(character in prefix for character in " \t\r\n?#%\\")
+            not _PREFIX.fullmatch(prefix)
+            or not prefix
+            or len(prefix) > MAX_PREFIX
             or any(segment in {".", ".."} for segment in prefix.split("/"))
         ):
             yield Violation(
                 "InvalidPathPrefix",
                 f"{path}.path_prefixes",
-                f"'{prefix}' is not a path prefix: it begins with '/', without '..', '//', '?', '#', '%' or spaces",
+                f"'{prefix[:100]}' is not a path prefix: it begins with '/', holds only ASCII letters, digits and "
+                f"._~!$&'()*+,;=:@- between slashes, no '.' or '..' segment and no '//'",
             )
     for host in _repeated(canonical_host(host) for host in binding.hosts):
         yield Violation("DuplicateHost", f"{path}.hosts", f"the host '{host}' stands twice")
@@ -202,17 +246,43 @@ def _overrides(overrides: Overrides, path: str) -> Iterator[Violation]:
             )
         if "" in values:
             yield Violation("ConfigOverrideEmptyKey", f"{path}.{pack}", "a key is empty")
-    size = len(json.dumps(overrides, separators=(",", ":"), ensure_ascii=False).encode())
+    size = len(json.dumps(overrides, separators=(",", ":"), ensure_ascii=False).encode()) if overrides else 0
     if size > MAX_OVERRIDE_BYTES:
         yield Violation("ConfigOverridesTooLarge", path, f"{size} bytes, at most {MAX_OVERRIDE_BYTES}")
+
+
+def _host_problem(host: str) -> str | None:
+    if len(host) > MAX_HOST:
+        return "it is too long"
+    if "*" in host:
+        return "wildcards are not supported; name each host, or none for every host"
+    if not host.isascii():
+        return f"write it as browsers send it{_punycode(host)}"
+    six = _HOST_V6.fullmatch(host)
+    if six is not None:
+        from ipaddress import IPv6Address  # slow to import, seldom needed
+
+        try:
+            spelled = str(IPv6Address(six[1]))
+        except ValueError:
+            return "it is not an IPv6 address"
+        return None if spelled == six[1].lower() else f"write the address as [{spelled}]"
+    if not _HOST.fullmatch(host):
+        return "write a name such as api.example.com or an address such as 10.0.0.1 or [::1]"
+    return None
+
+
+def _punycode(host: str) -> str:
+    try:
+        return f": {host.encode('idna').decode()}"
+    except UnicodeError:
+        return " (IDNA-encoded)"
 
 
 def canonical_host(host: str) -> str:
     """A host as it is compared: trimmed, lower case, without port and trailing dot."""
     text = host.strip().lower()
-    if text.startswith("["):
-        return text.partition("]")[0] + "]"
-    return text.partition(":")[0].removesuffix(".")
+    return _PORT.sub("", text).removesuffix(".")
 
 
 def canonical_prefix(prefix: str) -> str:
@@ -221,6 +291,7 @@ def canonical_prefix(prefix: str) -> str:
 
 
 def _routes(environment: Environment) -> Iterator[Violation]:
+    # A paused deployment keeps its routes, so that it can always be resumed; an archived one has left.
     owners: dict[tuple[str, str], int] = {}
     for index, deployment in enumerate(environment.bundles):
         if deployment.status is DeploymentStatus.ARCHIVED:
@@ -235,7 +306,7 @@ def _routes(environment: Environment) -> Iterator[Violation]:
                         f"bundles.{index}.route_binding",
                         f"{host or 'any host'} {prefix} is already routed to "
                         f"'{environment.bundles[other].bundle_id}' "
-                        f"({environment.bundles[other].customer_id}); give one of them another --path-prefix or --host",
+                        f"({environment.bundles[other].customer_id})",
                     )
 
 
@@ -278,6 +349,30 @@ def _splits(environment: Environment) -> Iterator[Violation]:
                     place,
                     f"the revision {entry.revision_id} is of another bundle",
                 )
+
+
+def _history(environment: Environment) -> Iterator[Violation]:
+    deployments = {deployment.deployment_id for deployment in environment.bundles}
+    newest = {split.deployment_id: split.generation for split in environment.traffic_splits}
+    for index, split in enumerate(environment.split_history):
+        path = f"split_history.{index}"
+        if split.env_id != environment.environment_id:
+            yield _foreign("traffic_split", f"{path}.env_id", split.env_id, environment.environment_id)
+        if split.deployment_id not in deployments:
+            yield Violation(
+                "UnknownDeployment", f"{path}.deployment_id", f"there is no deployment {split.deployment_id}"
+            )
+        yield from split_violations(split, path)
+        if split.generation >= newest.get(split.deployment_id, 2**63):
+            yield Violation(
+                "HistoryOrder",
+                f"{path}.generation",
+                f"generation {split.generation} of {split.deployment_id} is not before its live generation",
+            )
+    for deployment, generation in _repeated(
+        (split.deployment_id, split.generation) for split in environment.split_history
+    ):
+        yield Violation("DuplicateGeneration", "split_history", f"generation {generation} of {deployment} stands twice")
 
 
 def split_violations(split: TrafficSplit, path: str) -> Iterator[Violation]:

@@ -15,7 +15,7 @@ from greentic.spec.identifiers import (
     RevisionId,
     Timestamp,
 )
-from greentic.spec.parsing import Document, absent
+from greentic.spec.parsing import Document, Text, absent
 from greentic.spec.revision import OMITTED
 
 SlotRun = tuple[Annotated[int, Field(ge=1, le=10_000, strict=True)], Annotated[int, Field(ge=0, strict=True)]]
@@ -47,9 +47,9 @@ class TrafficSplit(Document):
     generation: Counter
     entries: tuple[SplitEntry, ...]
     updated_at: Timestamp
-    updated_by: str
-    idempotency_key: str
-    authorization_ref: str
-    previous_split_ref: str | None = OMITTED
+    updated_by: Text
+    idempotency_key: Text
+    authorization_ref: Text
+    previous_split_ref: Text | None = OMITTED
     slots: tuple[SlotRun, ...] = Field(default=(), exclude_if=absent)
-    note: str | None = OMITTED
+    note: Text | None = OMITTED

@@ -231,6 +231,21 @@ class telling:
             failure = InputOutput(f"{error.strerror or error}: {error.filename or 'a file or socket'}")
             tell_error(self._invocation, failure)
             raise click.exceptions.Exit(exit_code(failure)) from None
+        if isinstance(error, Exception) and not isinstance(
+            error, (click.exceptions.Exit, click.ClickException, click.Abort, BrokenPipeError)
+        ):
+            self._defect(error)
+
+    def _defect(self, error: Exception) -> None:
+        """An error that nobody foresaw: said as such, with the trace on request."""
+        if os.environ.get("GREENTIC_DEBUG"):
+            return
+        failure = GreenticError(
+            f"a defect in gtc: {type(error).__name__}: {error}",
+            next_step="run it again with GREENTIC_DEBUG=1 for the trace, and report it",
+        )
+        tell_error(self._invocation, failure)
+        raise click.exceptions.Exit(exit_code(failure)) from None
 
 
 def tell_error(invocation: Invocation, error: GreenticError) -> None:

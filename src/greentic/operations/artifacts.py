@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from greentic.bundles.unpack import UnpackedBundle, load, unpack
+from greentic.bundles.digests import digest_file
+from greentic.bundles.unpack import UnpackedBundle, unpack
 from greentic.spec.capabilities import Slot
 from greentic.spec.deployment import Overrides
 from greentic.spec.environment import Environment
@@ -23,7 +24,8 @@ from greentic.spec.revision import LockedPack, PackConfig, PackListEntry, PackLi
 class Prepared:
     """What staging froze: everything a revision's record says of its files."""
 
-    bundle: UnpackedBundle
+    digest: str
+    version: str | None
     pack_list: tuple[PackListEntry, ...]
     lock_ref: str
     config_refs: tuple[str, ...]
@@ -53,24 +55,19 @@ def prepare(folder: Path, environment: Environment, revision_id: str, archive: P
             shutil.copyfile(archive, copy)
         except OSError as error:
             raise InputOutput(f"{archive} cannot be copied: {error}") from None
-        bundle = unpack(copy, draft / "bundle")
+        digest = digest_file(copy)
+        bundle = unpack(copy, draft / "bundle", expected_digest=digest)
         # Asked for now, so that a bundle that cannot run is refused before anything is recorded.
         runnable = bundle.entry
         _require_capabilities(environment, bundle)
-        prepared = _freeze(draft, place, revision_id, bundle, runnable.pack_id, overrides)
+        prepared = _freeze(draft, revision_id, bundle, digest, runnable.pack_id, overrides)
         _sync(draft)
         shutil.rmtree(place, ignore_errors=True)
         draft.rename(place)
     except BaseException:
         shutil.rmtree(draft, ignore_errors=True)
         raise
-    return Prepared(
-        load(place / "bundle"),
-        prepared.pack_list,
-        prepared.lock_ref,
-        prepared.config_refs,
-        prepared.config_digest,
-    )
+    return prepared
 
 
 def require(archive: Path) -> None:
@@ -87,7 +84,7 @@ def discard(folder: Path, revision_id: str) -> None:
 
 
 def _freeze(
-    draft: Path, place: Path, revision_id: str, bundle: UnpackedBundle, entry: str, overrides: Overrides
+    draft: Path, revision_id: str, bundle: UnpackedBundle, archive_digest: str, entry: str, overrides: Overrides
 ) -> Prepared:
     known = {pack.pack_id for pack in bundle.packs}
     for pack_id in overrides:
@@ -96,7 +93,7 @@ def _freeze(
                 f"the bundle has no pack '{pack_id}' to configure; it has {', '.join(sorted(known))}",
                 details={"packs": sorted(known)},
             )
-    base = f"revisions/{place.name}"
+    base = f"revisions/{revision_id}"
     lock = PackListLock(
         revision_id=revision_id,
         packs=tuple(
@@ -122,7 +119,8 @@ def _freeze(
         _write(draft / "pack-configs" / f"{pack.pack_id}.json", configs[pack.pack_id])
     values = {pack_id: config["non_secret"] for pack_id, config in configs.items()}
     return Prepared(
-        bundle,
+        archive_digest,
+        bundle.manifest.version,
         tuple(PackListEntry(pack_id=pack.pack_id, version=pack.version, digest=pack.digest) for pack in bundle.packs),
         f"{base}/pack-list.lock",
         tuple(f"{base}/pack-configs/{pack_id}.json" for pack_id in sorted(configs)),

@@ -101,14 +101,14 @@ def freeze(
     payload = StageRevisionPayload(
         revision_id=revision_id,
         deployment_id=deployment.deployment_id,
-        bundle_digest=prepared.bundle.digest,
+        bundle_digest=prepared.digest,
         bundle_source_uri=bundle_source_uri,
         pack_list=prepared.pack_list,
         pack_list_lock_ref=prepared.lock_ref,
         pack_config_refs=prepared.config_refs,
         config_digest=prepared.config_digest,
         drain_seconds=drain_seconds,
-        display_version=prepared.bundle.manifest.version,
+        display_version=prepared.version,
     )
     try:
         applied = context.apply(environment_id, "revisions", "stage", payload, step=step)

@@ -1,25 +1,36 @@
 # Thin targets; everything runs from .venv, which these targets make. Nothing else has to be prepared.
 SHELL := /bin/sh
-PYTHON ?= $(shell sh scripts/find-python)
 VENV := .venv
 PY := $(VENV)/bin/python
-PIP := $(PY) -m pip --disable-pip-version-check --quiet
+PIP := $(PY) -m pip --disable-pip-version-check --no-input --quiet
+
+# An explicit PYTHON=… (argument or variable) decides; otherwise the first on PATH that is new enough.
+ifneq ($(strip $(PYTHON)),)
+ASKED := $(shell command -v "$(PYTHON)")
+endif
+FOUND = $(if $(strip $(PYTHON)),$(ASKED),$(shell sh scripts/find-python))
+$(shell sh scripts/check-venv $(VENV) "$(CURDIR)" "$(ASKED)")
 
 .PHONY: help demo test setup lint types imports format check bench lock clean
 help:
 	@echo "make demo          build two versions of a worker, move the dial, roll back (KEEP=1 leaves it running)"
-	@echo "make test          run the test suite"
+	@echo "make test          run the test suite (ARGS=… goes to pytest)"
 	@echo "make check         lint, types and the import contract"
 	@echo "make bench         compare the router with nginx and HAProxy (when they are installed)"
 	@echo "make format        rewrite the sources in the house style"
 	@echo "make lock          resolve the dependencies anew and write requirements/*.lock"
 	@echo "make clean         remove what these targets made"
+	@echo
+	@echo "PYTHON=/path/to/python3 chooses the Python; it must be 3.11 or newer."
 
-$(VENV)/.python: scripts/find-python
-	@test -n "$(PYTHON)" || { echo "No Python 3.11 or newer was found on PATH. Install one, or say where: make PYTHON=/path/to/python3" >&2; exit 1; }
-	@echo "creating $(VENV) with $(PYTHON)"
-	@"$(PYTHON)" -m venv --clear $(VENV) || { echo "The venv module is missing. On Debian: apt-get install python3-venv" >&2; exit 1; }
-	@touch $@
+$(VENV)/.python:
+	@python="$(FOUND)"; \
+	test -n "$$python" || { echo "No Python 3.11 or newer was found. Install one, or say where: make PYTHON=/path/to/python3" >&2; exit 1; }; \
+	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$$python is older than Python 3.11. Say where a newer one is: make PYTHON=/path/to/python3" >&2; exit 1; }; \
+	"$$python" -c 'import ensurepip, venv' 2>/dev/null || { echo "$$python cannot make virtual environments. On Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }; \
+	echo "creating $(VENV) with $$python"; \
+	"$$python" -m venv --clear $(VENV) || { rm -rf $(VENV); exit 1; }; \
+	printf '%s\n%s\n' "$(CURDIR)" "$$python" > $@
 
 $(VENV)/.runtime: $(VENV)/.python requirements/runtime.lock pyproject.toml
 	@echo "installing the locked dependencies"
@@ -34,9 +45,10 @@ $(VENV)/.dev: $(VENV)/.runtime requirements/dev.lock
 
 setup: $(VENV)/.dev
 
+# Compiled first, so that the first gtc starts as fast as the second.
 demo: $(VENV)/.runtime
 	@$(PY) -m compileall -q src
-	@$(PY) scripts/demo.py $(if $(KEEP),--keep)
+	@$(PY) scripts/demo.py $(if $(KEEP),--keep) $(ARGS)
 
 test: $(VENV)/.dev
 	@$(PY) -m compileall -q src
@@ -67,4 +79,5 @@ lock: $(VENV)/.python
 	$(PY) -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --extra build --extra dev -c requirements/runtime.lock pyproject.toml -o requirements/dev.lock
 
 clean:
+	@if [ -e .demo ]; then $(PY) scripts/demo.py --stop; fi
 	rm -rf $(VENV) .demo .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache dist build

@@ -23,7 +23,7 @@ REVISION_LIMIT: Final = 256
 DEFAULT_PIN_SECONDS: Final = 3600
 
 _IDENTIFIER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
-_HOST = re.compile(r"[a-z0-9_]([a-z0-9._-]{0,252})?|[0-9a-f:]*:[0-9a-f:.]*")
+_HOST = re.compile(r"[a-z0-9_]([a-z0-9._-]{0,252})?|(?=[0-9a-f.]*:[0-9a-f.]*:)[0-9a-f:.]+")
 _PREFIX = re.compile(r"(/[A-Za-z0-9._~!$&'()*+,;=:@-]+)+|/")
 _ADDRESS = re.compile(r"(?:([A-Za-z0-9._-]{1,253})|\[([0-9A-Fa-f:.]{2,45})\]):([0-9]{1,5})")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from greentic.envpacks.deployer import DesiredState, Progress
-from greentic.providers.local import address, client, wire
+from greentic.providers.local import address, client, lock, wire
 from greentic.providers.local.layout import Layout
 from greentic.spec.errors import ProviderError, TimedOut
 from greentic.worker.launch import passed
@@ -42,8 +42,10 @@ async def start(layout: Layout, desired: DesiredState, progress: Progress, opera
                     next_step=f"read {layout.runtime_log}",
                 )
             if "error" in told:
+                await lock.released(layout.lock, START_SECONDS)
                 raise wire.error_from(told["error"])
             if "held" in told:
+                progress("another one is starting it")
                 await _until_answers(layout)
     except TimeoutError:
         raise TimedOut(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 from greentic.envpacks.deployer import Progress, silent
 from greentic.providers.local import wire
-from greentic.spec.errors import ProviderError
+from greentic.spec.errors import InputOutput, ProviderError
 
 
 class NotRunning(Exception):
@@ -29,6 +30,8 @@ async def call(
         reader, writer = await asyncio.open_unix_connection(path, limit=wire.LIMIT_BYTES)
     except (FileNotFoundError, ConnectionRefusedError) as error:
         raise NotRunning from error
+    except OSError as error:
+        raise InputOutput(f"the control socket {path} cannot be used: {error.strerror}") from error
     try:
         writer.write(wire.encode({"id": 1, "method": method, "params": params}))
         answer = await _answer(reader, progress)
@@ -42,6 +45,8 @@ async def call(
         ) from error
     finally:
         writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
 
 
 async def _answer(reader: asyncio.StreamReader, progress: Progress) -> Any:

@@ -31,6 +31,9 @@ from greentic.spec.errors import Conflict, InvalidArgument, NotFound, TimedOut
 from greentic.spec.lifecycle import PRESENT, Lifecycle
 
 STOP_SECONDS = 30.0
+"""How long an orderly end may take; the runtime is killed after it."""
+END_SECONDS = 5.0
+OBSERVE_SECONDS = 10.0
 LONGEST_PREVIEW_SECONDS = 7 * 24 * 3600
 
 
@@ -42,6 +45,7 @@ class LocalProcessDeployer:
         self._environment_id = context.environment_id
         self._layout = Layout(context.folder.absolute())
         self._operator = os.environ if operator is None else operator
+        self.stop_seconds = STOP_SECONDS
 
     async def stage_revision(self, desired: DesiredState, revision_id: str, progress: Progress = silent) -> None:
         """See that the bundle can be run here, and install what it declares to need."""
@@ -97,7 +101,14 @@ class LocalProcessDeployer:
     async def observe(self, desired: DesiredState) -> Observation:
         """What is; nothing is started for it."""
         try:
-            return wire.observation_from(await client.call(address.find(self._layout), "observe", {}))
+            async with asyncio.timeout(OBSERVE_SECONDS):
+                return wire.observation_from(await client.call(address.find(self._layout), "observe", {}))
+        except TimeoutError:
+            raise TimedOut(
+                f"the runtime of '{self._environment_id}' does not answer",
+                details={"runtime": self._runtime()},
+                next_step=f"gtc stop {self._environment_id}",
+            ) from None
         except client.NotRunning:
             present = (item.revision_id for item in desired.environment.revisions if item.lifecycle in PRESENT)
             return Observation(False, revisions={name: RevisionObservation(name, "absent") for name in present})
@@ -106,15 +117,17 @@ class LocalProcessDeployer:
         """Be the runtime, in this process, until it is stopped (SIGINT, SIGTERM or `stop`)."""
         from greentic.providers.local.runtime import run
 
+        self._layout.prepare()
         try:
-            await run(
-                self._layout,
-                self._environment_id,
-                desired,
-                ready=lambda _: None,
-                progress=progress,
-                variables=self._operator,
-            )
+            with lock.hold(self._layout.lock):
+                await run(
+                    self._layout,
+                    self._environment_id,
+                    desired,
+                    ready=lambda _: None,
+                    progress=progress,
+                    variables=self._operator,
+                )
         except lock.Held:
             raise Conflict(
                 f"the environment '{self._environment_id}' is served already",
@@ -123,22 +136,22 @@ class LocalProcessDeployer:
 
     async def stop(self, desired: DesiredState, progress: Progress = silent) -> bool:  # noqa: ARG002
         """End the router and every worker; whether there was anything to end."""
-        process = self._process()
+        runtime = self._runtime()
         try:
-            async with asyncio.timeout(STOP_SECONDS):
+            async with asyncio.timeout(self.stop_seconds):
                 await client.call(address.find(self._layout), "stop", {}, progress, until_closed=True)
         except client.NotRunning:
             if not lock.held(self._layout.lock):
                 return False
         except TimeoutError:
             pass
-        if not await lock.released(self._layout.lock, 5.0):
-            if process is None:
+        if not await lock.released(self._layout.lock, END_SECONDS):
+            if runtime is None:
                 raise TimedOut(f"the runtime of '{self._environment_id}' does not end")
-            progress(f"the runtime does not answer; killing the process {process}")
+            progress(f"the runtime does not answer; killing the process {runtime['pid']}")
             with contextlib.suppress(ProcessLookupError):
-                os.kill(process, signal.SIGKILL)
-            await lock.released(self._layout.lock, 5.0)
+                os.kill(runtime["pid"], signal.SIGKILL)
+            await lock.released(self._layout.lock, END_SECONDS)
         return True
 
     async def preview(self, desired: DesiredState, revision_id: str, seconds: int) -> str:
@@ -168,10 +181,11 @@ class LocalProcessDeployer:
         message = {"desired": wire.desired_document(desired), **params}
         return await client.call(address.find(self._layout), method, message, progress)
 
-    def _process(self) -> int | None:
-        """The id of the runtime's process, by its own record."""
+    def _runtime(self) -> dict[str, Any] | None:
+        """What the runtime has written down of itself: `pid` and `started_at`."""
         import json
 
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            return int(json.loads(self._layout.information.read_bytes())["pid"])
+            document: dict[str, Any] = json.loads(self._layout.information.read_bytes())
+            return document if int(document["pid"]) > 1 else None
         return None

@@ -48,6 +48,7 @@ class DataPlane:
         self._ended: dict[str, Lifecycle] = {}
         self._warming: set[str] = set()
         self._opened = asyncio.Event()
+        self._closed = False
         self._tasks: set[asyncio.Task[None]] = set()
 
     # The verbs
@@ -56,11 +57,12 @@ class DataPlane:
         """Return to the recorded state: start every worker that is meant to exist, then begin to serve."""
         try:
             starting = self._start_present(self.desired.environment.revisions)
-            if starting:
+            routed = [worker for worker in starting if self._routed(worker.revision_id)]
+            if routed:
                 async with asyncio.timeout(OPEN_SECONDS):
-                    await asyncio.gather(*(worker.supervision.settled() for worker in starting))
+                    await asyncio.gather(*(worker.supervision.settled() for worker in routed))
         except TimeoutError:
-            self._journal.event("opened-early", waiting_for=[w.revision_id for w in starting])
+            self._journal.event("opened-early", waiting_for=[worker.revision_id for worker in routed])
         finally:
             self._opened.set()
         await self.publish()
@@ -71,6 +73,7 @@ class DataPlane:
         revision = self.desired.revision(revision_id)
         if revision.lifecycle in {Lifecycle.ARCHIVED, Lifecycle.DRAINING}:
             raise Conflict(f"the revision {revision_id} is {revision.lifecycle} and cannot be warmed")
+        self._require_open()
         self._warming.add(revision_id)
         try:
             self._ended.pop(revision_id, None)
@@ -108,9 +111,10 @@ class DataPlane:
         await self._end(self.desired.revision(revision_id))
         self._workers.forget(revision_id)
 
-    async def apply_traffic_split(self, desired: DesiredState, deployment_id: str, progress: Progress) -> Receipt:
-        """See `Deployer.apply_traffic_split`."""
-        began = time.monotonic()
+    async def apply_traffic_split(
+        self, desired: DesiredState, deployment_id: str, progress: Progress, began: float
+    ) -> Receipt:
+        """See `Deployer.apply_traffic_split`; `began` is when the call came in (seconds of `time.monotonic`)."""
         self._adopt(desired)
         environment = self.desired.environment
         deployment = environment.deployment(deployment_id)
@@ -153,7 +157,8 @@ class DataPlane:
         )
 
     async def stop(self, progress: Progress) -> None:
-        """End the router, then every worker."""
+        """End the router, then every worker; nothing is started any more."""
+        self._closed = True
         for task in self._tasks:
             task.cancel()
         progress("ending the router")
@@ -168,6 +173,7 @@ class DataPlane:
     async def publish(self) -> Acknowledgement:
         """Have the router serve the table of the present state; at once when it does already."""
         await self._opened.wait()
+        self._require_open()
         rows = table.deployments(
             self.desired.environment, self._workers.addresses(), draining=self._draining, ended=self._ended
         )
@@ -223,6 +229,10 @@ class DataPlane:
 
     # The state
 
+    def _require_open(self) -> None:
+        if self._closed:
+            raise Conflict("the runtime is being stopped", next_step="run the command again: it starts another one")
+
     def _adopt(self, desired: DesiredState) -> None:
         """Follow `desired` from now on, unless a newer state is followed already."""
         named, own = desired.environment.environment_id, self.desired.environment.environment_id
@@ -242,8 +252,14 @@ class DataPlane:
         present = revision is not None and revision.lifecycle in PRESENT and revision_id not in self._ended
         return present or revision_id in self._warming
 
+    def _routed(self, revision_id: str) -> bool:
+        """Whether requests can be for the revision."""
+        revision = self.desired.environment.revision(revision_id)
+        return revision is not None and revision.lifecycle in {Lifecycle.READY, Lifecycle.DRAINING}
+
     def _start_present(self, revisions: Iterable[Revision]) -> list[Worker]:
         """Start what is meant to exist and does not; those that are on their way."""
+        self._require_open()
         starting = []
         for revision in revisions:
             if revision.lifecycle not in PRESENT or revision.revision_id in self._ended:

@@ -60,6 +60,7 @@ class Router:
         self._instance: _Instance | None = None
         self._task: asyncio.Task[None] | None = None
         self._table: dict[str, Any] | None = None
+        self._good: dict[str, Any] | None = None
         self._acknowledged: Acknowledgement | None = None
         self._refused: tuple[int, SpecViolation] | None = None
         self._moved = asyncio.Event()
@@ -213,12 +214,16 @@ class Router:
     async def _serve(self, control: RouterControl) -> None:
         """Give it every new table, the first one before it listens to anybody."""
         given = -1
+        if self._good is not None and self._good is not self._table:
+            # The newest may be one that was refused: what was served before is served again first.
+            self._acknowledged = await control.configure(self._good)
         while True:
             moved, table = self._moved, self._table
             if table is not None and int(table["version"]) > given:
                 given = int(table["version"])
                 try:
                     self._acknowledged = await control.configure(table)
+                    self._good = table
                 except SpecViolation as error:
                     self._refused = (given, error)
                     self._event("table-refused", version=given, reason=error.message)

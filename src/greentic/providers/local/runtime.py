@@ -18,6 +18,8 @@ import json
 import os
 import signal
 import sys
+import time
+import traceback
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -36,6 +38,7 @@ from greentic.worker.launch import passed
 from greentic.worker.logfile import LogFile
 
 Told = Callable[[dict[str, Any]], None]
+EX_TEMPFAIL = 75
 
 
 async def run(
@@ -49,32 +52,29 @@ async def run(
 ) -> None:
     """Be the runtime of the environment until it is stopped or gets SIGTERM or SIGINT.
 
-    `ready` is told when it serves. Raises `lock.Held` when another runtime does, and GreenticError when it cannot
-    start.
+    The caller holds `layout.lock`. `ready` is told when it serves. Raises GreenticError when it cannot start.
     """
     variables = os.environ if variables is None else variables
-    layout.prepare()
-    with lock.hold(layout.lock):
-        journal = Journal(LogFile(layout.runtime_log))
-        survivors.end(layout)
-        state = _newest(given, desired.load(layout.desired))
-        if state is None:
-            raise ProviderError(
-                f"nothing is recorded for the environment '{environment_id}' in {layout.folder}",
-                next_step=f"gtc op env create {environment_id}",
-            )
-        keys.ensure(layout.keys)
-        asked = state.environment.host_config.listen_address
-        listener = listening.listen(asked, environment_id, layout.listening)
-        router = Router(listener, passed(variables), layout.run, LogFile(layout.router_log), journal.event)
-        workers = Workers(layout, variables, lambda worker: plane.worker_changed(worker))
-        plane = DataPlane(layout, state, workers, router, asked, journal)
-        desired.save(layout.desired, state)
-        try:
-            await _serve(layout, plane, journal, variables, ready, progress)
-        finally:
-            router.listener.close()
-            journal.event("stopped")
+    journal = Journal(LogFile(layout.runtime_log))
+    survivors.end(layout)
+    state = _newest(given, desired.load(layout.desired))
+    if state is None:
+        raise ProviderError(
+            f"nothing is recorded for the environment '{environment_id}' in {layout.folder}",
+            next_step=f"gtc op env create {environment_id}",
+        )
+    keys.ensure(layout.keys)
+    asked = state.environment.host_config.listen_address
+    listener = listening.listen(asked, environment_id, layout.listening)
+    router = Router(listener, passed(variables), layout.run, LogFile(layout.router_log), journal.event)
+    workers = Workers(layout, variables, lambda worker: plane.worker_changed(worker))
+    plane = DataPlane(layout, state, workers, router, asked, journal)
+    desired.save(layout.desired, state)
+    try:
+        await _serve(layout, plane, journal, variables, ready, progress)
+    finally:
+        router.listener.close()
+        journal.event("stopped")
 
 
 async def _serve(
@@ -88,10 +88,11 @@ async def _serve(
     stopped = asyncio.Event()
     ended = asyncio.Event()
     control = ControlServer(address.choose(layout, variables), _handlers(plane, stopped, ended), journal)
+    started = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    information = {"pid": os.getpid(), "started_at": started}
     with _signals(stopped):
         await control.start()
-        started = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-        write_private(layout.information, json.dumps({"pid": os.getpid(), "started_at": started}).encode())
+        write_private(layout.information, json.dumps(information).encode())
         journal.event("started", pid=os.getpid(), generation=plane.desired.generation)
         opening = asyncio.create_task(_open(plane, journal))
         try:
@@ -134,7 +135,9 @@ def _handlers(plane: DataPlane, stopped: asyncio.Event, ended: asyncio.Event) ->
         await plane.archive(state(params), str(params.get("revision_id")))
 
     async def apply_traffic_split(params: Mapping[str, Any], progress: Progress) -> Any:
-        return wire.fields(await plane.apply_traffic_split(state(params), str(params.get("deployment_id")), progress))
+        began = time.monotonic()
+        deployment_id = str(params.get("deployment_id"))
+        return wire.fields(await plane.apply_traffic_split(state(params), deployment_id, progress, began))
 
     async def reconcile(params: Mapping[str, Any], progress: Progress) -> Any:
         return wire.observation_document(await plane.reconcile(state(params), progress))
@@ -184,18 +187,30 @@ def main(arguments: list[str]) -> int:
         os.setsid()
         os.chdir("/")
     told = _teller(options.ready_fd)
+    layout = Layout(options.folder.absolute())
+    layout.prepare()
     try:
-        given = _given(options.desired_fd)
-        import uvloop
-
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(run(Layout(options.folder), options.environment_id, given, ready=told))
+        with lock.hold(layout.lock):
+            # Ended without giving the lock back first: whoever finds it free finds no process of ours either.
+            os._exit(_run(layout, options.environment_id, options.desired_fd, told))
     except lock.Held:
         told({"held": True})
-        return 75
+        return EX_TEMPFAIL
+
+
+def _run(layout: Layout, environment_id: str, desired_fd: int | None, told: Told) -> int:
+    import uvloop
+
+    try:
+        given = _given(desired_fd)
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(run(layout, environment_id, given, ready=told))
     except GreenticError as error:
         told({"error": error.document()})
         sys.stderr.write(f"{error.message}\n")
+        return 1
+    except BaseException:
+        traceback.print_exc()
         return 1
     return 0
 

@@ -18,7 +18,7 @@ from greentic.spec.revision import PackConfig, Revision
 from greentic.worker import dependencies, ports
 from greentic.worker.launch import HOST, Identity, Launch, plan
 from greentic.worker.logfile import LogFile
-from greentic.worker.supervision import Pace, State, Supervision
+from greentic.worker.supervision import Pace, Supervision
 
 
 @dataclass(slots=True)
@@ -111,8 +111,7 @@ class Workers:
             return self._plan(revision, deployment, worker.port)
 
         def changed() -> None:
-            if worker.supervision.status.state is not State.ABSENT:
-                self.changed(worker)
+            self.changed(worker)
 
         log = LogFile(self.layout.revision_log(revision.revision_id))
         supervision = Supervision(prepare, log, changed=changed, chance=random.random, pace=self.pace)

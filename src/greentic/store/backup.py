@@ -78,19 +78,20 @@ def keep(files: FileSystem, folder: Path, generation: int | None, moment: dateti
         except OSError as error:
             if error.errno not in _UNLINKABLE:
                 raise
-            copy(files, source, target)
+            copy(files, folder, target)
             return
         else:
             return
     raise FileExistsError(errno.EEXIST, "no free name for a backup", str(folder / folders.BACKUPS))
 
 
-def copy(files: FileSystem, source: Path, target: Path) -> None:
-    """A durable copy of `source` as `target`. OSError."""
+def copy(files: FileSystem, folder: Path, target: Path) -> None:
+    """A durable copy of the present document as `target`. OSError."""
+    source = folder / folders.DOCUMENT
     data = read(source)
     if data is None:
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(source))
-    folders.replace(files, target, data)
+    folders.replace(files, folder, target, data)
 
 
 def name_of(moment: datetime, generation: int, origin: Origin) -> str:

@@ -66,8 +66,9 @@ def outcome(
     return {**event, "phase": "outcome", "result": result}
 
 
-def interrupted(announced: Mapping[str, Any], moment: datetime, mint: EventId) -> dict[str, Any]:
-    """The event for an intent whose process ended before it committed anything."""
+def interrupted(announced: Mapping[str, Any], moment: datetime, mint: EventId, *, sure: bool) -> dict[str, Any]:
+    """The event for an intent whose process ended before it committed; not `sure`: the document cannot be asked."""
+    told = "it committed nothing" if sure else "whether it committed cannot be told, for the document cannot be trusted"
     event = {key: value for key, value in announced.items() if key not in {"sequence", "previous_hash", "hash"}}
     return {
         **event,
@@ -77,14 +78,16 @@ def interrupted(announced: Mapping[str, Any], moment: datetime, mint: EventId) -
         "result": {
             "outcome": "error",
             "kind": "interrupted",
-            "message": "the process ended before it committed a change",
+            "message": f"the process ended in the middle; {told}",
         },
     }
 
 
-def repaired(environment_id: str, moment: datetime, mint: EventId, size: int, digest: str) -> dict[str, Any]:
-    """The event for an unfinished end of the log that was cut."""
-    return {
+def repaired(
+    environment_id: str, generation: int | None, lost: Mapping[str, Any], moment: datetime, mint: EventId
+) -> dict[str, Any]:
+    """The event for an unfinished end of the log that was cut; `lost` says what it was."""
+    event = {
         "schema": SCHEMA,
         "event_id": mint(moment),
         "ts": timestamp(moment),
@@ -92,11 +95,12 @@ def repaired(environment_id: str, moment: datetime, mint: EventId, size: int, di
         "env_id": environment_id,
         "noun": "audit",
         "verb": "recover",
-        "target": {"cut_bytes": size, "cut_sha256": digest},
+        "target": dict(lost),
         "authorization": {"decision": "allow", "policy": "recovery", "reason": "a write was interrupted"},
         "phase": "outcome",
         "result": {"outcome": "ok"},
     }
+    return event if generation is None else {**event, "previous_generation": generation}
 
 
 def actor(user: str) -> dict[str, Any]:

@@ -199,6 +199,7 @@ class FilesStore:
             except GreenticError as error:
                 raise turn.refuse(attempt, error) from None
             if recorded is not None:
+                turn.repair()  # what is repeated may have been interrupted before its derived files were written
                 return _replay(recorded, turn.record)
             failure = answer.outcome.failure
             if answer.body is None:

@@ -60,12 +60,13 @@ def ensure(files: FileSystem, folder: Path) -> None:
     files.sync_folder(folder.parent)
 
 
-def replace(files: FileSystem, target: Path, data: bytes, *, durable: bool = True) -> None:
-    """Give `target` the content `data` in one step; the old content stays when anything fails (OSError).
+def replace(files: FileSystem, folder: Path, target: Path, data: bytes, *, durable: bool = True) -> None:
+    """Give `target`, in or under the environment's `folder`, the content `data` in one step.
 
-    With `durable` the new name is on stable storage when this returns; without, the content is but the name may not be.
+    The old content stays when anything fails (OSError). With `durable` the new name is on stable storage when this
+    returns; without, the content is but the name may not be.
     """
-    source = prepare(files, target, data)
+    source = prepare(files, folder, target.name, data)
     try:
         files.rename(source, target)
     except OSError:
@@ -76,9 +77,9 @@ def replace(files: FileSystem, target: Path, data: bytes, *, durable: bool = Tru
         files.sync_folder(target.parent)
 
 
-def prepare(files: FileSystem, target: Path, data: bytes) -> Path:
-    """A synced temporary file beside `target` with the content `data`; nothing is left when it fails (OSError)."""
-    source = target.parent / f"{_TEMPORARY}{target.name}.{secrets.token_hex(8)}{_SUFFIX}"
+def prepare(files: FileSystem, folder: Path, name: str, data: bytes) -> Path:
+    """A synced temporary file in the environment's `folder`, where `sweep` looks; none is left by an OSError."""
+    source = folder / f"{_TEMPORARY}{name}.{secrets.token_hex(8)}{_SUFFIX}"
     descriptor = files.create(source)
     try:
         try:

@@ -123,7 +123,7 @@ class Ledger:
                 return
             file.seek(0)
             kept = [line for line in file if not self.expired(_parse(line, path), now)]
-        folders.replace(self._files, path, b"".join(kept))
+        folders.replace(self._files, self._folder.parent, path, b"".join(kept))
 
 
 def record_of(commit: Mapping[str, Any]) -> dict[str, Any]:

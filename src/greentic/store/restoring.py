@@ -56,7 +56,7 @@ class Backups:
             folder = self._store.artifacts(environment_id)
             name = backup.name_of(turn.moment, turn.generation or 0, "kept")
             folders.ensure(self._store.io, folder / folders.BACKUPS)
-            backup.copy(self._store.io, folder / folders.DOCUMENT, folder / folders.BACKUPS / name)
+            backup.copy(self._store.io, folder, folder / folders.BACKUPS / name)
             return {"backup": name}
 
         return str(self._store.maintain(command, copied)["backup"])
@@ -70,7 +70,9 @@ class Backups:
         actor: str,
         expected_generation: int | None = None,
     ) -> Applied:
-        """Make the backup `name` (None: the newest that can be trusted) the present state; the generation grows.
+        """Make the backup `name` the present state; the generation grows.
+
+        None: the newest that can be trusted and differs from the present state.
 
         Works over a document that is corrupt or gone; a corrupt one is put aside as a backup of its own. The backup's
         digest is verified first: CorruptDocument when it does not match. `result` names the backup and its generation.
@@ -93,24 +95,28 @@ class Backups:
     def _restored(self, environment: Environment | None, command: Command, _now: str) -> Outcome:
         assert isinstance(command.payload, RestorePayload)
         folder = self._store.artifacts(command.environment_id)
-        name, record = _chosen(folder, command.payload.backup, self.list(command.environment_id))
+        name, record = _chosen(folder, command.payload.backup, self.list(command.environment_id), environment)
         restored = record.stored.environment
         result = {"backup": name, "restored_generation": record.stored.generation}
         return Outcome(restored, result, changed=restored != environment)
 
 
-def _chosen(folder: Path, name: str | None, backups: tuple[Backup, ...]) -> tuple[str, Record]:
+def _chosen(
+    folder: Path, name: str | None, backups: tuple[Backup, ...], present: Environment | None
+) -> tuple[str, Record]:
     if name is not None:
         return name, _decoded(folder, name)
     for candidate in reversed(backups):
         if candidate.origin == "damaged":
             continue
         try:
-            return candidate.name, _decoded(folder, candidate.name)
+            record = _decoded(folder, candidate.name)
         except CorruptDocument:
             continue
+        if record.stored.environment != present:
+            return candidate.name, record
     raise NotFound(
-        f"the environment '{folder.name}' has no backup that can be trusted",
+        f"the environment '{folder.name}' has no other backup that can be trusted",
         details={"environment_id": folder.name, "backups": len(backups)},
     )
 

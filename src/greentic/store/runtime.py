@@ -50,4 +50,4 @@ def refresh(files: FileSystem, folder: Path, environment: Environment) -> None:
         return
     wanted = configuration.model_dump_json(indent=2).encode() + b"\n"
     if present != wanted:
-        folders.replace(files, path, wanted, durable=False)
+        folders.replace(files, folder, path, wanted, durable=False)

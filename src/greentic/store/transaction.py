@@ -91,11 +91,13 @@ class Turn:
         if self.record is not None and self.record.commit:
             self._redo(self.record.commit)
         head = self._audit.head
-        if self.damage is None and head is not None and head.is_intent:
-            self._append(events.interrupted(head.event, self.moment, self._settings.mint))
+        if head is not None and head.is_intent:
+            sure = self.damage is None
+            self._append(events.interrupted(head.event, self.moment, self._settings.mint, sure=sure))
         if cut is not None:
-            name = self._folder.name
-            self._append(events.repaired(name, self.moment, self._settings.mint, cut.size, cut.digest))
+            lost = {"cut_bytes": cut.size, "cut_sha256": cut.digest}
+            event = events.repaired(self._folder.name, self.known_generation, lost, self.moment, self._settings.mint)
+            self._append(event)
 
     def close(self) -> None:
         """End the turn."""
@@ -107,11 +109,18 @@ class Turn:
         return None if self.record is None else self.record.stored.generation
 
     @property
+    def known_generation(self) -> int | None:
+        """The highest generation that the document and the end of the audit log know of; None when they know of none.
+
+        Every entry carries it on, so that no generation is used twice when the document cannot be read.
+        """
+        logged = 0 if self._audit.head is None else self._audit.head.generation
+        return max(self.generation or 0, logged) if self.generation is not None or logged else None
+
+    @property
     def next_generation(self) -> int:
         """The number of the next change: never one that was used, not even after files were put back by hand."""
-        known = [self.generation or 0]
-        if self._audit.head is not None:
-            known.append(self._audit.head.generation)
+        known = [self.known_generation or 0]
         if self.record is None:
             known += [kept.generation for kept in backup.kept(self._folder)]
         return max(known) + 1
@@ -129,20 +138,19 @@ class Turn:
         self._announce_and_close(attempt, failure)
         record = _commit(attempt, self.generation or 0, result, failure)
         self.ledger.append(record, attempt.moment, sync=True)
-        if self.record is not None:
-            self._afterwards([lambda: self._refresh(self.record)])
+        self.repair()
 
     def perform(self, attempt: Attempt, effect: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any]:
         """Run `effect`, which changes files beside the document, between intent and outcome; its result. OSError."""
         mint = self._settings.mint
         self._audit.rotate()
-        self._audit.append([self._audit.link(events.intent(attempt, self.generation, mint))], sync=True)
+        self._audit.append([self._audit.link(events.intent(attempt, self.known_generation, mint))], sync=True)
         try:
             result = effect()
         except OSError as error:
             self._failed(attempt, error)
             raise
-        self._append(events.outcome(attempt, self.generation, mint, new=None, error=None))
+        self._append(events.outcome(attempt, self.known_generation, mint, new=None, error=None))
         self.ledger.append(_commit(attempt, self.generation or 0, result, None), attempt.moment, sync=True)
         return result
 
@@ -157,15 +165,16 @@ class Turn:
         """Make `environment` the present state. OSError when it did not happen, StoreError when that is unknown."""
         previous, generation, mint = self.record, self.next_generation, self._settings.mint
         self._audit.rotate()
-        intent = self._audit.link(events.intent(attempt, self.generation, mint))
-        outcome = chain.link(events.outcome(attempt, self.generation, mint, new=generation, error=failure), intent)
+        intent = self._audit.link(events.intent(attempt, self.known_generation, mint))
+        ending = events.outcome(attempt, self.known_generation, mint, new=generation, error=failure)
+        outcome = chain.link(ending, intent)
         commit = {**_commit(attempt, generation, result, failure), "outcome": outcome.event}
         record = document.encode(written, environment, generation, commit)
         self._audit.append([intent], sync=True)
         try:
             if previous is not None and previous.commit:
                 self.ledger.sync(previous.commit["key"])
-            temporary = folders.prepare(self._files, self._folder / folders.DOCUMENT, record.raw)
+            temporary = folders.prepare(self._files, self._folder, folders.DOCUMENT, record.raw)
             backup.keep(self._files, self._folder, self.generation, attempt.moment, damaged=self.damage is not None)
         except OSError as error:
             self._failed(attempt, error)
@@ -176,7 +185,7 @@ class Turn:
             [
                 lambda: self.ledger.append(record_of(commit), attempt.moment, sync=False),
                 lambda: self._audit.append([outcome], sync=False),
-                lambda: self._refresh(record),
+                self.refresh,
                 lambda: backup.prune(self._files, self._folder, self._settings.backups, attempt.moment),
             ]
         )
@@ -185,7 +194,11 @@ class Turn:
     def refresh(self) -> None:
         """Bring derived files up to date. OSError."""
         if self.record is not None:
-            self._refresh(self.record)
+            runtime.refresh(self._files, self._folder, self.record.stored.environment)
+
+    def repair(self) -> None:
+        """As `refresh`; a failure is left to the next writer."""
+        self._afterwards([self.refresh])
 
     def _replace(self, temporary: Path) -> None:
         try:
@@ -210,21 +223,17 @@ class Turn:
     def _announce_and_close(self, attempt: Attempt, error: GreenticError | None) -> None:
         mint = self._settings.mint
         self._audit.rotate()
-        intent = self._audit.link(events.intent(attempt, self.generation, mint))
-        outcome = chain.link(events.outcome(attempt, self.generation, mint, new=None, error=error), intent)
+        intent = self._audit.link(events.intent(attempt, self.known_generation, mint))
+        outcome = chain.link(events.outcome(attempt, self.known_generation, mint, new=None, error=error), intent)
         self._audit.append([intent, outcome], sync=True)
 
     def _failed(self, attempt: Attempt, error: OSError) -> None:
         failure = failures.unwritten(self._folder, error)
         with suppress(OSError):  # the next writer finds an intent without an outcome, and closes it
-            self._append(events.outcome(attempt, self.generation, self._settings.mint, new=None, error=failure))
+            self._append(events.outcome(attempt, self.known_generation, self._settings.mint, new=None, error=failure))
 
     def _append(self, event: Mapping[str, Any]) -> None:
         self._audit.append([self._audit.link(event)], sync=False)
-
-    def _refresh(self, record: Record | None) -> None:
-        if record is not None:
-            runtime.refresh(self._files, self._folder, record.stored.environment)
 
     def _afterwards(self, steps: Iterable[Callable[[], object]]) -> None:
         """What can be redone from what is there already: each is tried, none can make the attempt fail."""

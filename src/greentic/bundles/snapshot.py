@@ -59,9 +59,10 @@ def snapshot(archive: Path, limits: Limits, folder: Path | None = None) -> Itera
     except OSError as error:
         with file_system(f"reading {archive}", archive):
             raise error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise InvalidArgument(f"{archive} is not a file", details={"path": str(archive)})
     with os.fdopen(descriptor, "rb") as source:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise InvalidArgument(f"{archive} is not a file", details={"path": str(archive)})
         with file_system("copying the archive", archive):
             copy = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115  # closed below; this block only guards the opening
         with copy:

@@ -115,7 +115,11 @@ def _find(file: BinaryIO) -> _Directory:
     _, disk, first_disk, count_here, count, size, offset, comment = _END.unpack_from(tail, position)
     if position + _END.size + comment != len(tail):
         raise refusal(Rule.TRAILING_DATA, "something stands behind the zip archive")
-    if tail[max(0, position - 20) : position].startswith(b"PK\6\7") or 0xFFFF in (count, disk) or 0xFFFFFFFF in (size, offset):
+    if (
+        tail[max(0, position - 20) : position].startswith(b"PK\6\7")
+        or 0xFFFF in (count, disk)
+        or 0xFFFFFFFF in (size, offset)
+    ):
         raise refusal(Rule.UNSUPPORTED_FEATURE, "ZIP64 is not read; no bundle within its limits needs it")
     if disk or first_disk or count_here != count:
         raise refusal(Rule.UNSUPPORTED_FEATURE, "the zip archive is one part of several")

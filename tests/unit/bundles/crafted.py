@@ -1,4 +1,4 @@
-"""Archives made by hand, hostile ones included; with the standard library's writers, which know nothing of our reader."""
+"""Archives made by hand, hostile ones included, with the writers of the standard library."""
 
 from __future__ import annotations
 

@@ -11,19 +11,20 @@ from pathlib import Path
 
 import pytest
 import zstandard
-from crafted import FORMATS, Member, bundle, changed, pack, pax, tar, tar_gz, tar_zst, without, zip_
+from crafted import FORMATS, Member, bundle, changed, pack, tar, tar_gz, tar_zst, without, zip_
 
 from greentic.bundles.limits import Limits
 from greentic.bundles.unpack import unpack
 from greentic.bundles.verify import verify
 from greentic.spec.errors import BundleError
 
+DEFAULT = Limits()
 KIB, MIB = 1024, 1024 * 1024
 LONG = "n" * 256
 DEEP = "/".join("d" * 65)
 
 
-def refused(folder: Path, data: bytes, limits: Limits = Limits()) -> str:
+def refused(folder: Path, data: bytes, limits: Limits = DEFAULT) -> str:
     """The rule by which unpacking refuses `data`; verifying must find the same, and neither may leave a trace."""
     archive = folder / "hostile.gtbundle"
     archive.write_bytes(data)
@@ -92,7 +93,9 @@ def test_entry(tmp_path, form, name):
     assert refused(tmp_path, FORMATS[form](bundle(*members))) == rule
 
 
-@pytest.mark.parametrize("name", sorted(set(ENTRIES) - {"apps", "apps, folded", "duplicate manifest", "case of the manifest"}))
+@pytest.mark.parametrize(
+    "name", sorted(set(ENTRIES) - {"apps", "apps, folded", "duplicate manifest", "case of the manifest"})
+)
 def test_entry_of_a_pack(tmp_path, name):
     members, rule = ENTRIES[name]
     assert refused(tmp_path, tar_zst(bundle(gtpack=pack(*members)))) == rule
@@ -113,7 +116,9 @@ def test_nul_in_a_name(tmp_path, form):
 
 def test_modes_are_normalised(tmp_path):
     members = bundle(
-        Member("tool", b"#!", mode=0o6777), Member("data", b"", mode=0o007), Member("dir", kind="directory", mode=0o1000)
+        Member("tool", b"#!", mode=0o6777),
+        Member("data", b"", mode=0o007),
+        Member("dir", kind="directory", mode=0o1000),
     )
     for form, write in FORMATS.items():
         (tmp_path / form).write_bytes(write(members))
@@ -208,7 +213,10 @@ def record(key: bytes, value: bytes) -> bytes:
     return b"%d %s=%s\n" % (length, key, value)
 
 
-def with_pax(records: bytes, typeflag: bytes = b"x", member: Member = Member("f", b"12345678")) -> bytes:
+PLAIN = Member("f", b"12345678")
+
+
+def with_pax(records: bytes, typeflag: bytes = b"x", member: Member = PLAIN) -> bytes:
     """A bundle whose last entry follows an extended header with `records`."""
     body = _entries(tar(bundle()))
     extended = header(tar([Member("pax", records)])[:512], type=typeflag)
@@ -266,7 +274,10 @@ TARS: dict[str, tuple[bytes, str]] = {
     ),
     "GNU long name escapes": (with_pax(b"../x\0", b"L"), "parent-segment"),
     "pax, then the end": (
-        _entries(SOUND) + header(tar([Member("p", b"7 a=bc\n")])[:512], type=b"x") + b"7 a=bc\n".ljust(512, b"\0") + END,
+        _entries(SOUND)
+        + header(tar([Member("p", b"7 a=bc\n")])[:512], type=b"x")
+        + b"7 a=bc\n".ljust(512, b"\0")
+        + END,
         "malformed",
     ),
 }
@@ -301,9 +312,7 @@ STREAMS: dict[str, tuple[bytes, str]] = {
     "zstd, then more": (ZSTD + b"more", "trailing-data"),
     "zstd, then a frame": (ZSTD + ZSTD, "trailing-data"),
     "zstd window": (
-        zstandard.ZstdCompressor(
-            compression_params=zstandard.ZstdCompressionParameters.from_level(3, window_log=28)
-        )
+        zstandard.ZstdCompressor(compression_params=zstandard.ZstdCompressionParameters.from_level(3, window_log=28))
         .compressobj()
         .compress(bytes(MIB))
         or b"\x28\xb5\x2f\xfd\x00\x90" + bytes(16),
@@ -447,11 +456,17 @@ SAYS: dict[str, tuple[list[Member], str]] = {
     ),
     "pack is no zip": (bundle(gtpack=b"hello"), "unknown-format"),
     "pack of another id": (
-        bundle(gtpack=zip_([Member("pack.json", b'{"pack_id":"x","version":"1.0.0","application":{"kind":"asgi","app":"a:b"}}')])),
+        bundle(
+            gtpack=zip_(
+                [Member("pack.json", b'{"pack_id":"x","version":"1.0.0","application":{"kind":"asgi","app":"a:b"}}')]
+            )
+        ),
         "manifest-invalid",
     ),
     "pack of an unknown kind": (
-        bundle(gtpack=zip_([Member("pack.json", b'{"pack_id":"web","version":"1.0.0","application":{"kind":"wasm"}}')])),
+        bundle(
+            gtpack=zip_([Member("pack.json", b'{"pack_id":"web","version":"1.0.0","application":{"kind":"wasm"}}')])
+        ),
         "manifest-invalid",
     ),
     "pack without an application": (
@@ -459,7 +474,11 @@ SAYS: dict[str, tuple[list[Member], str]] = {
         "manifest-invalid",
     ),
     "manifest and pack differ": (
-        bundle(gtpack=zip_([Member("pack.json", b'{"pack_id":"web","version":"1.0.1","application":{"kind":"asgi","app":"a:b"}}')])),
+        bundle(
+            gtpack=zip_(
+                [Member("pack.json", b'{"pack_id":"web","version":"1.0.1","application":{"kind":"asgi","app":"a:b"}}')]
+            )
+        ),
         "lock-mismatch",
     ),
     "two packs of one id": (
@@ -469,9 +488,14 @@ SAYS: dict[str, tuple[list[Member], str]] = {
         ),
         "name-collision",
     ),
-    "id of a pack climbs": (bundle(Member("packs/..gtpack", pack()), manifest={"packs": [], "entry": None}), "manifest-invalid"),
+    "id of a pack climbs": (
+        bundle(Member("packs/..gtpack", pack()), manifest={"packs": [], "entry": None}),
+        "manifest-invalid",
+    ),
     "no pack": (
-        without(bundle(manifest={"packs": [], "app_packs": [], "entry": None}, lock={"app_packs": []}), "packs/web.gtpack"),
+        without(
+            bundle(manifest={"packs": [], "app_packs": [], "entry": None}, lock={"app_packs": []}), "packs/web.gtpack"
+        ),
         "pack-missing",
     ),
 }
@@ -503,6 +527,3 @@ def test_the_sound_bundle_is_accepted(tmp_path, form):
 def test_hard_links_of_zip_do_not_exist():
     with pytest.raises(ValueError, match="no hard links"):
         zip_([Member("l", kind="hardlink")])
-
-
-assert pax is FORMATS["pax"]

@@ -5,7 +5,6 @@ They are committed, so that the tests do not need the tool.
 
 import io
 import json
-import os
 import struct
 import subprocess
 import tempfile
@@ -100,7 +99,7 @@ def main():
         for name, target in (("link-inside", "bundle.yaml"), ("link-escape", "../../etc/passwd")):
             tree = Path(scratch) / name
             tree.mkdir()
-            os.symlink(target, tree / "link")
+            (tree / "link").symlink_to(target)
             image(name, tree)
         tree = Path(scratch) / "device"
         tree.mkdir()

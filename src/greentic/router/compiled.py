@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from greentic.router.cookie import CookieMint
+from greentic.router.cookie import CookieMint, KnownCookies
 from greentic.router.limits import Limits
 from greentic.router.matching import Matcher
 from greentic.router.sequence import VisitorSequence
@@ -76,15 +76,17 @@ def compile_table(table: RoutingTable, previous: CompiledTable | None = None) ->
     on.
     """
     before = previous.deployments if previous is not None else {}
+    known = KnownCookies()
     deployments = {
-        row.deployment_id: _compile_deployment(table, row, before.get(row.deployment_id)) for row in table.deployments
+        row.deployment_id: _compile_deployment(table, row, before.get(row.deployment_id), known)
+        for row in table.deployments
     }
     matcher = Matcher((deployments[row.deployment_id], row.hosts, row.path_prefixes) for row in table.deployments)
     return CompiledTable(table, deployments, matcher)
 
 
 def _compile_deployment(
-    table: RoutingTable, row: DeploymentRow, before: CompiledDeployment | None
+    table: RoutingTable, row: DeploymentRow, before: CompiledDeployment | None, known: KnownCookies
 ) -> CompiledDeployment:
     shape = (row.slots, tuple((revision.revision_id, revision.draining) for revision in row.revisions))
     carried = before if before is not None and before.shape == shape else None
@@ -123,6 +125,7 @@ def _compile_deployment(
             deployment_id=row.deployment_id,
             generation=row.generation,
             revision_ids=tuple(revision.revision_id for revision in row.revisions),
+            known=known,
         ),
         cookie_name=b"_gt_rev_" + identifier,
         preview_cookie_name=b"_gt_preview_" + identifier,

@@ -20,7 +20,10 @@ MAX_AGE_SECONDS: Final = 30 * 24 * 3600
 """The slot outlives the pin: a visitor who returns in a month lands where the table says."""
 
 
-@dataclass(frozen=True, slots=True)
+KNOWN_LIMIT: Final = 8192
+
+
+@dataclass(slots=True)
 class Pin:
     """What a genuine cookie of this deployment says."""
 
@@ -30,10 +33,32 @@ class Pin:
     slot: int
 
 
+class KnownCookies:
+    """Cookies that were verified already: a visitor sends the same one with every request.
+
+    Only genuine ones are kept, at most KNOWN_LIMIT; shared by the deployments of one table, and gone with its keys.
+    """
+
+    __slots__ = ("_pins",)
+
+    def __init__(self) -> None:
+        self._pins: dict[tuple[str, bytes], Pin] = {}
+
+    def get(self, deployment_id: str, value: bytes) -> Pin | None:
+        """The pin of a value that was genuine before."""
+        return self._pins.get((deployment_id, value))
+
+    def add(self, deployment_id: str, value: bytes, pin: Pin) -> None:
+        """Remember a genuine value."""
+        if len(self._pins) >= KNOWN_LIMIT:
+            self._pins.clear()
+        self._pins[(deployment_id, value)] = pin
+
+
 class CookieMint:
     """Makes and reads the revision cookies of one deployment."""
 
-    __slots__ = ("_deployment_id", "_env_id", "_heads", "_key", "_ring", "_tenant")
+    __slots__ = ("_deployment_id", "_env_id", "_heads", "_key", "_known", "_ring", "_tenant")
 
     def __init__(
         self,
@@ -44,7 +69,9 @@ class CookieMint:
         deployment_id: str,
         generation: int,
         revision_ids: tuple[str, ...],
+        known: KnownCookies | None = None,
     ) -> None:
+        self._known = known if known is not None else KnownCookies()
         self._ring = ring
         self._key: SigningKey = ring.active
         self._env_id = env_id
@@ -70,6 +97,9 @@ class CookieMint:
         """
         if len(value) > COOKIE_LIMIT:
             return None
+        known = self._known.get(self._deployment_id, value)
+        if known is not None:
+            return known
         payload, dot, signature = value.partition(b".")
         if not dot:
             return None
@@ -80,6 +110,8 @@ class CookieMint:
             if facts["e"] != self._env_id or facts["t"] != self._tenant or facts["d"] != self._deployment_id:
                 return None
             # A cookie of the reference has no slot: its pin holds, and after it the visitor is a new one.
-            return Pin(str(facts["r"]), int(facts["g"]), int(facts["x"]), int(facts.get("s", -1)))
-        except (ValueError, KeyError, TypeError, RecursionError):
+            pin = Pin(str(facts["r"]), int(facts["g"]), int(facts["x"]), int(facts.get("s", -1)))
+        except (ValueError, KeyError, TypeError, RecursionError, OverflowError):
             return None
+        self._known.add(self._deployment_id, value, pin)
+        return pin

@@ -54,7 +54,7 @@ def verify(keys: KeyRing, deployment_id: str, token: bytes, now: float) -> Previ
     try:
         facts = json.loads(decode(payload))
         preview = Preview(str(facts["d"]), str(facts["r"]), int(facts["x"]))
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError, OverflowError) as error:
         raise Denied("this is not a preview token") from error
     if preview.deployment_id != deployment_id:
         raise Denied("the preview token is for another deployment")

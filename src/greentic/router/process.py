@@ -41,6 +41,8 @@ async def serve(listening: socket.socket, control: socket.socket, access_log: Ac
     endpoint.announce()
     # What is alive now stays alive: the collector need not look at it again.
     gc.freeze()
+    # Connections let go of their cycles themselves; the collector is for what is forgotten.
+    gc.set_threshold(20_000, 20, 50)
     try:
         grace_seconds = await stopped
         server.close()

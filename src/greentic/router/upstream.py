@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from greentic.router.tunnel import Tunnel
 
 _DIRECT_BYTES = 16 * 1024
+_TRAILERS = 128
+_FIELDS = 1024
+_HEAD_BYTES = 256 * 1024
 
 
 class ResponseHead:
@@ -43,7 +46,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_direct",
         "_dirty",
         "_head",
-        "_headers",
+        "_head_bytes",
         "_in_body",
         "_informing",
         "_keeps",
@@ -75,10 +78,10 @@ class UpstreamConnection(asyncio.Protocol):
         self._paused = False
         self._parser: Any = None
         self._out: list[bytes] = []
+        self._head = ResponseHead()
         self._reset()
 
     def _reset(self) -> None:
-        self._head: ResponseHead | None = None
         self._complete = False
         self._dirty = False
         self._in_body = False
@@ -86,7 +89,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._keeps = False
         self._direct = -1
         self._trailers: list[bytes] = []
-        self._headers = 0
+        self._head_bytes = 0
         self._connection: set[bytes] = set()
 
     # The pool and the exchange
@@ -149,7 +152,7 @@ class UpstreamConnection(asyncio.Protocol):
             tunnel.upstream_lost()
         elif exchange is not None:
             head = self._head
-            ends_at_eof = head is not None and self._in_body and head.length is None and not head.chunked
+            ends_at_eof = self._in_body and head.length is None and not head.chunked
             if ends_at_eof and exc is None:
                 exchange.client.write(exchange.response_tail([]))
                 exchange.response_end(None)
@@ -216,18 +219,21 @@ class UpstreamConnection(asyncio.Protocol):
             exchange.client.touch()
         if self._complete:
             self._finish(exchange)
-        elif self._head is not None and not self._informing and self._head.length is not None:
+        elif self._direct < -1 - _DIRECT_BYTES:
             self._take_direct()
+        elif not self._in_body:
+            self._head_bytes += len(data)
+            if self._head_bytes > _HEAD_BYTES:
+                self._fail(exchange, Refusal(502, "bad-response", "the worker's response header is too large"))
 
     def _take_direct(self) -> None:
         # Past the head of a long body of known length there is nothing left to parse, only bytes to count and
         # pass on.
-        if self._direct < -1 - _DIRECT_BYTES:
-            self._direct = -1 - self._direct
-            self._keeps = self._parser.should_keep_alive()
+        self._direct = -1 - self._direct
+        self._keeps = self._parser.should_keep_alive()
 
     def _fail(self, exchange: Exchange, error: Exception) -> None:
-        cause = error.__context__
+        cause = error if isinstance(error, Refusal) else error.__context__
         self._out.clear()
         self.abort()
         self.pool.forget(self)
@@ -237,7 +243,7 @@ class UpstreamConnection(asyncio.Protocol):
     def _switch(self, exchange: Exchange, rest: bytes) -> None:
         head = self._head
         self._out.clear()
-        if head is None or head.status != 101 or not exchange.head.upgrade:
+        if head.status != 101 or not exchange.head.upgrade:
             self._fail(exchange, Refusal(502, "bad-response", "the worker switched protocols unasked"))
             return
         self._parser = None
@@ -268,22 +274,17 @@ class UpstreamConnection(asyncio.Protocol):
             self._dirty = True
             return
         self._head = ResponseHead()
-        self._headers = 0
         self._informing = False
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self._dirty:
-            return
         key = name.lower()
-        head = self._head
-        assert head is not None
         if self._in_body:
-            if key not in NO_TRAILERS and len(self._trailers) < 128:
+            if key not in NO_TRAILERS and len(self._trailers) < _TRAILERS and not self._complete:
                 self._trailers.append(name + b": " + value)
         elif key in RESPONSE_FIELDS:
-            self._field(head, key, value)
+            self._field(self._head, key, value)
         else:
-            head.lines.append(name + b": " + value)
+            self._head.lines.append(name + b": " + value)
 
     def _field(self, head: ResponseHead, key: bytes, value: bytes) -> None:
         value = value.strip(b" \t")
@@ -299,7 +300,8 @@ class UpstreamConnection(asyncio.Protocol):
                 raise Refusal(502, "bad-response", "the worker's Transfer-Encoding is not exactly chunked")
             head.chunked = True
         elif key == b"connection":
-            self._connection |= tokens(value)
+            if value != b"keep-alive":
+                self._connection |= tokens(value)
         elif key == b"upgrade":
             head.upgrade = value
         elif key == b"via":
@@ -309,10 +311,11 @@ class UpstreamConnection(asyncio.Protocol):
         if self._dirty:
             return
         head, exchange = self._head, self.exchange
-        assert head is not None
         if exchange is None:
             return
         head.status = self._parser.get_status_code()
+        if len(head.lines) > _FIELDS:
+            raise Refusal(502, "bad-response", "the worker's response has too many header fields")
         if head.status < 100 or head.status > 599 or (head.chunked and head.length is not None):
             raise Refusal(502, "bad-response", "the worker's response is not valid HTTP")
         nominated = self._connection - {b"close", b"keep-alive", b"upgrade"}
@@ -350,8 +353,6 @@ class UpstreamConnection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         if self._informing:
             self._informing = False
-            if self._head is not None and self._head.status != 101:
-                self._head = None
             return
         if self._complete:
             return

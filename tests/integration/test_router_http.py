@@ -142,6 +142,8 @@ SMUGGLING = {
     "a chunk ended by a line feed": (POST + b"Transfer-Encoding: chunked\r\n\r\n3\nabc\r\n0\r\n\r\n", 400),
     "a chunk without its end": (POST + b"Transfer-Encoding: chunked\r\n\r\n3\r\nabcd\r\n0\r\n\r\n", 400),
     "a signed chunk size": (POST + b"Transfer-Encoding: chunked\r\n\r\n+3\r\nabc\r\n0\r\n\r\n", 400),
+    "a trailer without end": (POST + b"Transfer-Encoding: chunked\r\n\r\n0\r\nX-A: " + b"a" * 200_000, 431),
+    "a chunk extension without end": (POST + b"Transfer-Encoding: chunked\r\n\r\n3;" + b"a" * 200_000, 431),
     "an expectation": (GET + b"Expect: 200-maybe\r\nContent-Length: 1\r\n\r\n", 417),
     "a long target": (b"GET /" + b"a" * 20_000 + b" HTTP/1.1\r\nHost: a\r\n\r\n", 414),
     "a target without end": (b"GET /" + b"a" * 200_000, 414),

@@ -118,14 +118,12 @@ class RequestReader:
         "_upgrade",
         "_url",
         "_via",
-        "on_body",
         "raw_bytes",
     )
 
     def __init__(self, sink: RequestSink, limits: Limits) -> None:
         self._sink = sink
         self._limits = limits
-        self.on_body = sink.request_body
         self.raw_bytes = 0
         self._in_head = False
         self._muted = False
@@ -148,9 +146,10 @@ class RequestReader:
         """Parse `data`. Raises what httptools raises, and Refusal when a bound is passed."""
         self.raw_bytes += len(data)
         self._parser.feed_data(data)
-        if self._in_head and self.raw_bytes > self._limits.max_header_bytes:
-            if not self._lines and not self._dropped:
+        if self.raw_bytes > self._limits.max_header_bytes:
+            if self._in_head and not self._lines and not self._dropped:
                 raise Refusal(414, "url-too-long", "the request target is too long")
+            # In a body: this much without one byte of it is a chunk extension or a trailer without end.
             raise Refusal(431, "headers-too-large", "the request header is too large")
 
     def continue_with_body(self) -> bool:
@@ -213,6 +212,10 @@ class RequestReader:
         self.raw_bytes = 0
         self._trailers = []
         self._sink.request_started(head)
+
+    def on_body(self, data: bytes) -> None:
+        self.raw_bytes = 0
+        self._sink.request_body(data)
 
     def on_message_complete(self) -> None:
         if not self._body_follows:

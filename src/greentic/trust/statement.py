@@ -53,7 +53,7 @@ class Signed:
 
 
 def about(name: str, digest: str, predicate_type: str, predicate: Mapping[str, Any]) -> Statement:
-    """The statement that `predicate` holds for the one subject `name` with the SHA-256 `digest` (hex, or `sha256:` hex).
+    """The statement that `predicate` holds for the one subject `name` with the SHA-256 `digest`, `sha256:` or bare hex.
 
     SpecViolation when the digest is none or the predicate holds what JSON cannot.
     """

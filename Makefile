@@ -11,9 +11,10 @@ endif
 FOUND = $(if $(strip $(PYTHON)),$(ASKED),$(shell sh scripts/find-python))
 $(shell sh scripts/check-venv $(VENV) "$(CURDIR)" "$(ASKED)")
 
-.PHONY: help demo test setup lint types imports format check bench lock clean
+.PHONY: help demo demo-stop test setup lint types imports format check bench lock clean
 help:
 	@echo "make demo          build two versions of a worker, move the dial, roll back (KEEP=1 leaves it running)"
+	@echo "make demo-stop     stop what make demo KEEP=1 left running, and remove it"
 	@echo "make test          run the test suite (ARGS=… goes to pytest)"
 	@echo "make check         lint, types and the import contract"
 	@echo "make bench         compare the router with nginx and HAProxy (when they are installed)"
@@ -50,6 +51,9 @@ demo: $(VENV)/.runtime
 	@$(PY) -m compileall -q src
 	@$(PY) scripts/demo.py $(if $(KEEP),--keep) $(ARGS)
 
+demo-stop: $(VENV)/.runtime
+	@$(PY) scripts/demo.py --stop
+
 test: $(VENV)/.dev
 	@$(PY) -m compileall -q src
 	$(PY) -m pytest $(ARGS)
@@ -79,5 +83,5 @@ lock: $(VENV)/.python
 	$(PY) -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --extra build --extra dev -c requirements/runtime.lock pyproject.toml -o requirements/dev.lock
 
 clean:
-	@if [ -e .demo ]; then $(PY) scripts/demo.py --stop; fi
+	@if [ -e .demo ] && [ -x $(PY) ]; then $(PY) scripts/demo.py --stop; fi
 	rm -rf $(VENV) .demo .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache dist build

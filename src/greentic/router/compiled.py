@@ -36,6 +36,7 @@ class CompiledDeployment:
     = no traffic.
     """
 
+    row: DeploymentRow
     deployment_id: str
     generation: int
     pin_seconds: int
@@ -57,6 +58,7 @@ class CompiledTable:
     source: RoutingTable
     deployments: dict[str, CompiledDeployment]
     matcher: Matcher[CompiledDeployment]
+    known: KnownCookies
 
     @property
     def limits(self) -> Limits:
@@ -76,13 +78,16 @@ def compile_table(table: RoutingTable, previous: CompiledTable | None = None) ->
     on.
     """
     before = previous.deployments if previous is not None else {}
-    known = KnownCookies()
-    deployments = {
-        row.deployment_id: _compile_deployment(table, row, before.get(row.deployment_id), known)
-        for row in table.deployments
-    }
+    signed_alike = previous is not None and (previous.source.env_id, previous.source.keys) == (table.env_id, table.keys)
+    known = previous.known if previous is not None and signed_alike else KnownCookies()
+    deployments: dict[str, CompiledDeployment] = {}
+    for row in table.deployments:
+        old = before.get(row.deployment_id)
+        if old is None or not signed_alike or old.row != row:
+            old = _compile_deployment(table, row, old, known)
+        deployments[row.deployment_id] = old
     matcher = Matcher((deployments[row.deployment_id], row.hosts, row.path_prefixes) for row in table.deployments)
-    return CompiledTable(table, deployments, matcher)
+    return CompiledTable(table, deployments, matcher, known)
 
 
 def _compile_deployment(
@@ -108,6 +113,7 @@ def _compile_deployment(
     )
     identifier = row.deployment_id.encode()
     return CompiledDeployment(
+        row=row,
         deployment_id=row.deployment_id,
         generation=row.generation,
         pin_seconds=row.pin_seconds,

@@ -55,6 +55,14 @@ class SigningKey:
         outer.update(inner.digest())
         return outer.digest()
 
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, SigningKey):
+            return NotImplemented
+        return self.kid == other.kid and compare_digest(self._inner.digest(), other._inner.digest())
+
+    def __hash__(self) -> int:
+        return hash(self.kid)
+
     def __repr__(self) -> str:
         return f"SigningKey(kid={self.kid!r})"
 

@@ -419,6 +419,17 @@ def test_an_unchanged_deployment_keeps_its_sequence() -> None:
     assert other.deployments["D1"].visitors is not first.deployments["D1"].visitors
 
 
+def test_a_rotated_key_signs_at_once() -> None:
+    first = compile_table(RoutingTable.parse(document()))
+    assert compile_table(RoutingTable.parse(document()), first).deployments["D1"] is first.deployments["D1"]
+    changed = document()
+    changed["keys"] = {"active": "k2", "ring": [*changed["keys"]["ring"], {**changed["keys"]["ring"][0], "kid": "k2"}]}
+    rotated = compile_table(RoutingTable.parse(changed), first).deployments["D1"]
+    line = select(rotated, RING, NO_FACTS, 1_000).set_cookie
+    payload = line.partition(b"=")[2].partition(b".")[0]
+    assert json.loads(decode(payload))["k"] == "k2"
+
+
 # Frames, histogram, WebSocket frames
 
 

@@ -7,13 +7,14 @@ again: what is right is left alone.
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from collections.abc import Coroutine, Iterable
 from typing import Any
 
 from greentic.envpacks.deployer import DesiredState, DrainReport, Observation, Progress, Receipt
 from greentic.providers.local import desired as kept
-from greentic.providers.local import keys, listening, table
+from greentic.providers.local import keys, listening, survivors, table
 from greentic.providers.local.journal import Journal
 from greentic.providers.local.layout import Layout
 from greentic.providers.local.observing import observation
@@ -204,8 +205,14 @@ class DataPlane:
             pid=status.process_id,
             restarts=status.restarts,
         )
+        if sys.platform != "linux":
+            survivors.remember(self._layout, self._processes())
         if self._opened.is_set() and not self._serves(worker):
             self._background(self._republish())
+
+    def _processes(self) -> list[int]:
+        candidates = [self._router.process_id, *(w.supervision.status.process_id for w in self._workers.all())]
+        return [process for process in candidates if process is not None]
 
     def _serves(self, worker: Worker) -> bool:
         """Whether the published table has the worker where it is (or does not have it at all)."""

@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import socket
 import sys
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,8 +26,6 @@ NAME = "router-0"
 ACKNOWLEDGE_SECONDS = 5.0
 STOP_SECONDS = 2.0
 REPORT_SECONDS = 1.0
-_STEADY_SECONDS = 1.0
-"""A router that lived this long is replaced at once; one that did not, after a growing delay."""
 _LONGEST_DELAY_SECONDS = 5.0
 
 
@@ -156,20 +153,20 @@ class Router:
     async def _run(self) -> None:
         attempt = 0
         while True:
-            began = time.monotonic()
-            reason = await self._once()
-            attempt = 0 if time.monotonic() - began > _STEADY_SECONDS else attempt + 1
+            reason, served = await self._once()
             self.restarts += 1
             self._event("router-ended", reason=reason, restarts=self.restarts)
-            if attempt > 1:
-                await asyncio.sleep(delay(attempt - 2, 1.0, longest=_LONGEST_DELAY_SECONDS))
+            # One that has served is replaced at once: connections are waiting. One that cannot begin is not hurried.
+            attempt = 0 if served else attempt + 1
+            if attempt:
+                await asyncio.sleep(delay(attempt - 1, 1.0, longest=_LONGEST_DELAY_SECONDS))
 
-    async def _once(self) -> str:
-        """One router process, from its start to its end; why it ended."""
+    async def _once(self) -> tuple[str, bool]:
+        """One router process, from its start to its end: why it ended, and whether it had taken a table."""
         try:
             instance = await self._start()
         except (GreenticError, OSError) as error:
-            return str(error)
+            return str(error), False
         self._instance = instance
         self._event("router-started", pid=instance.process.pid)
         ended = asyncio.create_task(instance.process.exit())
@@ -184,8 +181,8 @@ class Router:
             serving.cancel()
             await asyncio.gather(ended, serving, return_exceptions=True)
         self._instance = None
-        self._acknowledged = None
-        return describe(await self._discard(instance))
+        served, self._acknowledged = self._acknowledged is not None, None
+        return describe(await self._discard(instance)), served
 
     async def _start(self) -> _Instance:
         ours, theirs = socket.socketpair()

@@ -1,40 +1,73 @@
 """End what a runtime that was killed has left running.
 
 On Linux the kernel kills workers and routers with their runtime (see `greentic.worker.guard`); what a worker itself had
-started may survive, and is known by the path of its parameters in its environment. Elsewhere the groups that were
-recorded are ended when the process at their head is still the one that was recorded.
+started may survive, and is known by the path of its parameters in its environment. Elsewhere the processes are written
+down while they run, each with its start, and ended by that record when they are still the same.
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
+import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
-from greentic.providers.local.layout import Layout
+from greentic.providers.local.layout import Layout, write_private
 
 _PROC = Path("/proc")
 
 
 def end(layout: Layout) -> list[int]:
     """End every process that a former runtime of `layout` left; their ids. The caller holds the runtime's lock."""
-    found = _by_environment(layout) if sys.platform == "linux" else []
+    found = marked(layout) if sys.platform == "linux" else recorded(layout)
     for process in found:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.kill(process, signal.SIGKILL)
     return found
 
 
-def _by_environment(layout: Layout) -> list[int]:
+def remember(layout: Layout, processes: Iterable[int]) -> None:
+    """Write down the `processes` that run now, for a successor that cannot find them otherwise."""
+    entries = [{"pid": process, "started": _started(process)} for process in processes]
+    write_private(layout.processes, json.dumps(entries).encode())
+
+
+def recorded(layout: Layout) -> list[int]:
+    """The processes that were written down and are still the same; with them their groups' other members."""
+    try:
+        entries = json.loads(layout.processes.read_bytes())
+        heads = {int(entry["pid"]) for entry in entries if entry["started"] == (_started(entry["pid"]) or False)}
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+    listing = _ps("-A", "-o", "pid=", "-o", "pgid=")
+    members = (tuple(map(int, line.split())) for line in listing.splitlines())
+    return sorted(pid for pid, group in members if group in heads)
+
+
+def marked(layout: Layout) -> list[int]:
+    """The processes whose environment names a worker's parameters in `layout`."""
     mark = b"GREENTIC_CONFIG_FILE=" + os.fsencode(layout.run / "workers") + b"/"
-    own = os.getpid()
     found = []
     for folder in _PROC.iterdir():
-        if not folder.name.isdecimal() or int(folder.name) == own:
+        if not folder.name.isdecimal() or int(folder.name) == os.getpid():
             continue
         with contextlib.suppress(OSError):
             if any(entry.startswith(mark) for entry in (folder / "environ").read_bytes().split(b"\0")):
                 found.append(int(folder.name))
     return found
+
+
+def _started(process: int) -> str:
+    """When the process was started, as ps(1) has it; empty when there is none."""
+    return _ps("-o", "lstart=", "-p", str(int(process))).strip()
+
+
+def _ps(*arguments: str) -> str:
+    try:
+        return subprocess.run(["ps", *arguments], capture_output=True, text=True, check=False, timeout=5).stdout  # noqa: S607
+    except (OSError, subprocess.TimeoutExpired):
+        return ""

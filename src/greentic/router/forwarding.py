@@ -12,10 +12,11 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from greentic.router.fields import STREAM_TYPES
+from greentic.router.heads import last_chunk, request_bytes, take_facts
 from greentic.router.matching import AmbiguousPath
 from greentic.router.phases import RESPONDING, STREAMING
 from greentic.router.refusal import STATUS_LINES, Refusal
-from greentic.router.selection import NO_FACTS, PREVIEW, Decision, Facts, select
+from greentic.router.selection import PREVIEW, Decision, select
 from greentic.router.tunnel import Tunnel
 from greentic.spec.errors import Conflict, Denied
 
@@ -31,8 +32,6 @@ _PENDING_LIMIT: Final = 64 * 1024
 """Bytes of a body kept while the worker is being reached."""
 _FIRST_PAUSE: Final = 0.02
 _LONGEST_PAUSE: Final = 0.25
-_OUR_COOKIES: Final = b"_gt_"
-_BODILESS: Final = frozenset((b"GET", b"HEAD", b"OPTIONS", b"DELETE"))
 
 
 class Exchange:
@@ -41,8 +40,6 @@ class Exchange:
     """
 
     __slots__ = (
-        "_began",
-        "_decision",
         "_gateway",
         "_over",
         "_pending",
@@ -52,18 +49,20 @@ class Exchange:
         "_retried",
         "_stamp",
         "_started",
-        "_status",
         "_tally",
         "_tunnel",
         "_upstream",
+        "began",
         "client",
         "closes",
+        "decision",
         "deployment",
         "head",
         "rechunks",
         "refusal",
         "request_complete",
         "request_id",
+        "status",
     )
 
     head: RequestHead
@@ -82,7 +81,7 @@ class Exchange:
         self.closes = False
         self.rechunks = False
         self.deployment: CompiledDeployment | None = None
-        self._decision: Decision | None = None
+        self.decision: Decision | None = None
         self._tally: Tally | None = None
         self._upstream: UpstreamConnection | None = None
         self._tunnel: Tunnel | None = None
@@ -94,8 +93,8 @@ class Exchange:
         self._retried = False
         self._over = False
         self._stamp = False
-        self._status = 0
-        self._began = time.monotonic()
+        self.status = 0
+        self.began = time.monotonic()
 
     def is_over(self) -> bool:
         """Whether nothing more will happen."""
@@ -104,7 +103,7 @@ class Exchange:
     @property
     def revision_id(self) -> str | None:
         """The revision that serves it, once selected."""
-        return self._decision.revision.revision_id if self._decision is not None else None
+        return self.decision.revision.revision_id if self.decision is not None else None
 
     # Route
 
@@ -137,46 +136,24 @@ class Exchange:
         if route is None:
             raise Refusal(404, "no-route", "no deployment is bound to this host and path")
         self.deployment = deployment = route.target
-        facts = self._facts(deployment)
+        facts = take_facts(head, deployment)
         try:
             decision = select(deployment, table.source.keys, facts, time.time())
         except Denied as error:
             raise Refusal(403, "preview-refused", error.message) from None
         except Conflict as error:
             raise Refusal(503, "no-revision", error.message) from None
-        self._decision = decision
+        self.decision = decision
         self._stamp = table.source.stamp_revision or decision.reason == PREVIEW
         return decision
-
-    def _facts(self, deployment: CompiledDeployment) -> Facts:
-        head = self.head
-        cookie = head.cookie
-        if _OUR_COOKIES not in cookie:
-            if cookie:
-                head.lines.append(b"Cookie: " + cookie)
-            return NO_FACTS if head.preview_token is None else Facts(head.preview_token)
-        found: dict[bytes, bytes | None] = {}
-        others: list[bytes] = []
-        for pair in cookie.split(b";"):
-            pair = pair.strip()
-            name, _, value = pair.partition(b"=")
-            if name.startswith((b"_gt_rev_", b"_gt_preview_")):
-                # Nobody can say which of two is meant. No worker sees the router's cookies: they may be
-                # another customer's.
-                found[name] = value if name not in found else None
-            elif pair:
-                others.append(pair)
-        if others:
-            head.lines.append(b"Cookie: " + b"; ".join(others))
-        return Facts(head.preview_token, found.get(deployment.preview_cookie_name), found.get(deployment.cookie_name))
 
     # Reach
 
     def _reach(self, *, fresh: bool) -> None:
         gateway = self._gateway
-        assert self._decision is not None
+        assert self.decision is not None
         if not fresh:
-            pool = gateway.pool(self._decision.revision)
+            pool = gateway.pool(self.decision.revision)
             upstream = pool.take(
                 repeatable=self.head.idempotent,
                 now=gateway.now,
@@ -193,12 +170,12 @@ class Exchange:
         """
         gateway = self._gateway
         loop = asyncio.get_running_loop()
-        assert self._decision is not None
+        assert self.decision is not None
         began = loop.time()
         pause = _FIRST_PAUSE
         while not self.is_over():
             # The newest address of the revision: a worker that restarts may come back on another port.
-            pool = gateway.pool(self._decision.revision)
+            pool = gateway.pool(self.decision.revision)
             try:
                 async with asyncio.timeout(gateway.limits.connect_seconds):
                     upstream = await pool.open()
@@ -224,7 +201,7 @@ class Exchange:
         self._upstream = upstream
         upstream.serve(self)
         transport = upstream.transport
-        transport.write(self._request_bytes())
+        transport.write(request_bytes(self.head, self.request_id, self.client))
         client = self.client
         client.touch()
         if self._pending:
@@ -237,28 +214,6 @@ class Exchange:
             client.resume_reading()
         if client.write_paused:
             upstream.pause_reading()
-
-    def _request_bytes(self) -> bytes:
-        head = self.head
-        host_field = head.host_field or b"localhost"
-        lines = [head.method + b" " + head.target + b" HTTP/1.1", b"Host: " + host_field]
-        lines += head.lines
-        lines += self.client.forwarded_lines(host_field)
-        via = b"1.1 greentic" if head.modern else b"1.0 greentic"
-        lines.append(b"Via: " + (head.via + b", " + via if head.via else via))
-        lines.append(b"X-Request-Id: " + self.request_id)
-        if head.chunked:
-            lines.append(b"Transfer-Encoding: chunked")
-        elif head.length or head.method not in _BODILESS:
-            lines.append(b"Content-Length: %d" % head.length)
-        if head.expects:
-            lines.append(b"Expect: 100-continue")
-        if head.upgrade:
-            lines += (b"Connection: Upgrade", b"Upgrade: " + head.upgrade)
-        elif head.trailers_welcome:
-            lines += (b"Connection: TE", b"TE: trailers")
-        lines += (b"", b"")
-        return b"\r\n".join(lines)
 
     def request_body(self, data: bytes) -> None:
         """Bytes of the request's body, unframed."""
@@ -277,7 +232,7 @@ class Exchange:
         """The request's body is complete."""
         self.request_complete = True
         if self.head.chunked and not self._over and self.refusal is None:
-            self._pass_on(_last_chunk(trailers))
+            self._pass_on(last_chunk(trailers))
 
     def _pass_on(self, data: bytes) -> None:
         if self._upstream is not None:
@@ -299,7 +254,7 @@ class Exchange:
     def response_head(self, head: ResponseHead) -> bytes:
         """The final response's head for the client, and the state for its body."""
         self._response_started = True
-        self._status = status = head.status
+        self.status = status = head.status
         request = self.head
         lines = [STATUS_LINES[status]]
         lines += head.lines
@@ -320,13 +275,13 @@ class Exchange:
             lines.append(b"Connection: keep-alive")
         self._add_stamps(lines, head)
         if self._tally is not None:
-            self._tally.answered(status, time.monotonic() - self._began)
+            self._tally.answered(status, time.monotonic() - self.began)
         self.client.enter(STREAMING if head.content_type.startswith(STREAM_TYPES) else RESPONDING)
         lines += (b"", b"")
         return b"\r\n".join(lines)
 
     def _add_stamps(self, lines: list[bytes], head: ResponseHead) -> None:
-        decision = self._decision
+        decision = self.decision
         assert decision is not None
         lines.append(b"Via: " + head.via + b", 1.1 greentic" if head.via else b"Via: 1.1 greentic")
         lines.append(b"X-Request-Id: " + self.request_id)
@@ -338,7 +293,7 @@ class Exchange:
 
     def response_tail(self, trailers: list[bytes]) -> bytes:
         """What follows the last byte of the body."""
-        return _last_chunk(trailers) if self.rechunks else b""
+        return last_chunk(trailers) if self.rechunks else b""
 
     def response_end(self, upstream: UpstreamConnection | None) -> None:
         """The response is with the client. `upstream` is the connection when it can serve again."""
@@ -354,7 +309,7 @@ class Exchange:
         """The worker answered 101: become a tunnel. `rest` is what followed its head."""
         client = self.client
         self._response_started = True
-        self._status = 101
+        self.status = 101
         lines = [
             STATUS_LINES[101],
             *head.lines,
@@ -437,7 +392,7 @@ class Exchange:
     def _answer(self, refusal: Refusal) -> None:
         known = hasattr(self, "head")
         close = self.closes or not self.request_complete or self._gateway.stopping
-        self._status = refusal.status
+        self.status = refusal.status
         if self._tally is not None:
             self._tally.responses[refusal.status // 100] += 1
         else:
@@ -462,7 +417,7 @@ class Exchange:
         self._pending = []
         tally, self._tally = self._tally, None
         if self._gateway.access_log is not None:
-            self._gateway.access_log.write(self.record())
+            self._gateway.access_log.write(self)
         if tally is not None:
             tally.ended()
 
@@ -477,27 +432,6 @@ class Exchange:
         """The client keeps up again."""
         if self._upstream is not None:
             self._upstream.resume_reading()
-
-    def record(self) -> dict[str, object]:
-        """The line of the access log: no query, no cookie, no header of the client."""
-        decision = self._decision
-        head = self.head if hasattr(self, "head") else None
-        return {
-            "request_id": self.request_id.decode(),
-            "peer": self.client.peer.decode(),
-            "method": head.method.decode() if head else None,
-            "host": head.host.decode("latin-1") if head else None,
-            "path": head.path.decode("latin-1") if head else None,
-            "status": self._status,
-            "deployment": self.deployment.deployment_id if self.deployment else None,
-            "revision": decision.revision.revision_id if decision else None,
-            "reason": decision.reason if decision else None,
-            "milliseconds": round((time.monotonic() - self._began) * 1000, 3),
-        }
-
-
-def _last_chunk(trailers: list[bytes]) -> bytes:
-    return b"\r\n".join([b"0", *trailers, b"", b""])
 
 
 def _too_large(limit: int) -> Refusal:

@@ -34,7 +34,7 @@ Key = TypeVar("Key")
 _HOST = re.compile(r"[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63})*\.?(?::[0-9]{1,5})?")
 _PORT = re.compile(r"(?<=[^:]):[0-9]{0,5}\Z")
 _HOST_V6 = re.compile(r"\[([0-9A-Fa-f:.]{2,45})\](?::[0-9]{1,5})?")
-_PREFIX = re.compile(r"(?:/[A-Za-z0-9._~!$&'()*+,;=:@-]+)*/?")
+_PREFIX = re.compile(r"(?:/[A-Za-z0-9._~!$&'()+,;=:@-]+)*/?")
 MAX_HOST = 260
 """A host name has at most 253 characters (RFC 1035), with port and final dot a few more."""
 MAX_PREFIX = 1_024
@@ -224,7 +224,7 @@ def _binding(binding: RouteBinding, path: str) -> Iterator[Violation]:
                 "InvalidPathPrefix",
                 f"{path}.path_prefixes",
                 f"'{prefix[:100]}' is not a path prefix: it begins with '/', holds only ASCII letters, digits and "
-                f"._~!$&'()*+,;=:@- between slashes, no '.' or '..' segment and no '//'",
+                f"._~!$&'()+,;=:@- between slashes, no '.' or '..' segment and no '//'",
             )
     for host in _repeated(canonical_host(host) for host in binding.hosts):
         yield Violation("DuplicateHost", f"{path}.hosts", f"the host '{host}' stands twice")
@@ -453,4 +453,7 @@ def _foreign(context: str, path: str, actual: str, expected: str) -> Violation:
 
 
 def _repeated(keys: Iterable[Key]) -> list[Key]:
+    keys = list(keys)
+    if len(set(keys)) == len(keys):
+        return []
     return [key for key, count in Counter(keys).items() if count > 1]

@@ -83,9 +83,7 @@ def build(deployments: int) -> dict[str, Any]:
 def revision(deployment: int, number: int) -> dict[str, Any]:
     """The payload that stages revision `number` of a deployment."""
     name = ulid(1_000 * deployment + number)
-    packs = [
-        {"pack_id": f"pack-{index}", "version": "1.0.0", "digest": "sha256:" + "ab" * 32} for index in range(3)
-    ]
+    packs = [{"pack_id": f"pack-{index}", "version": "1.0.0", "digest": "sha256:" + "ab" * 32} for index in range(3)]
     return {
         "revision_id": name,
         "deployment_id": ulid(deployment),

@@ -11,7 +11,7 @@ from greentic.spec.errors import Conflict, NotFound
 from greentic.spec.lifecycle import Lifecycle
 from greentic.spec.payloads import AddDeploymentPayload, RemoveDeploymentPayload, UpdateDeploymentPayload
 from greentic.spec.revision import Revision
-from greentic.spec.rules import deployment_violations, refuse
+from greentic.spec.rules import canonical_binding, deployment_violations, refuse
 
 
 def find(environment: Environment, deployment_id: str) -> BundleDeployment:
@@ -66,7 +66,7 @@ def add(environment: Environment, payload: AddDeploymentPayload, command: Comman
         authorization_ref=payload.authorization_ref,
         config_overrides=payload.config_overrides,
     )
-    _check(deployment)
+    deployment = _checked(deployment)
     changed = environment.model_copy(update={"bundles": (*environment.bundles, deployment)})
     return Outcome(changed, {"deployment": deployment.to_json()})
 
@@ -79,13 +79,11 @@ def update(environment: Environment, payload: UpdateDeploymentPayload, command: 
         for field in ("status", "route_binding", "revenue_share", "config_overrides")
         if (value := getattr(payload, field)) is not None
     }
-    updated = deployment.model_copy(update=named)
-    _check(updated)
-    return Outcome(
-        replace(environment, updated),
-        {"deployment": updated.to_json(), "revenue_share_changed": "revenue_share" in named},
-        changed=updated != deployment,
-    )
+    updated = _checked(deployment.model_copy(update=named))
+    result = {"deployment": updated.to_json(), "revenue_share_changed": "revenue_share" in named}
+    if updated == deployment:
+        return Outcome(environment, result, changed=False)
+    return Outcome(replace(environment, updated), result)
 
 
 def remove(environment: Environment, payload: RemoveDeploymentPayload, command: Command, now: str) -> Outcome:
@@ -127,5 +125,8 @@ def _alive(revisions: Iterable[Revision]) -> list[Revision]:
     return [revision for revision in revisions if revision.lifecycle is not Lifecycle.ARCHIVED]
 
 
-def _check(deployment: BundleDeployment) -> None:
+def _checked(deployment: BundleDeployment) -> BundleDeployment:
+    """`deployment` with its routes in canonical form; SpecViolation when it breaks a rule of its own."""
+    # Judged as written, since the canonical form would hide what is wrong with it.
     refuse(list(deployment_violations(deployment, "deployment")))
+    return deployment.model_copy(update={"route_binding": canonical_binding(deployment.route_binding)})

@@ -50,4 +50,5 @@ def update(environment: Environment, payload: UpdateEnvironmentPayload, command:
             "host_config": environment.host_config.model_copy(update=host),
         }
     )
-    return Outcome(updated, {"environment_id": updated.environment_id}, changed=updated != environment)
+    result = {"environment_id": updated.environment_id}
+    return Outcome(environment, result, changed=False) if updated == environment else Outcome(updated, result)

@@ -31,12 +31,12 @@ from greentic.spec.traffic import TrafficSplit
 
 Key = TypeVar("Key")
 
-_HOST = re.compile(r"[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63})*\.?(?::[0-9]{1,5})?")
+_HOST = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,62}(?:\.[A-Za-z0-9_][A-Za-z0-9_-]{0,62})*\.?(?::[0-9]{1,5})?")
 _PORT = re.compile(r"(?<=[^:]):[0-9]{0,5}\Z")
 _HOST_V6 = re.compile(r"\[([0-9A-Fa-f:.]{2,45})\](?::[0-9]{1,5})?")
 _PREFIX = re.compile(r"(?:/[A-Za-z0-9._~!$&'()+,;=:@-]+)*/?")
-MAX_HOST = 260
-"""A host name has at most 253 characters (RFC 1035), with port and final dot a few more."""
+MAX_HOST = 253
+"""Characters of a host name without port and final dot (RFC 1035)."""
 MAX_PREFIX = 1_024
 
 
@@ -252,7 +252,7 @@ def _overrides(overrides: Overrides, path: str) -> Iterator[Violation]:
 
 
 def _host_problem(host: str) -> str | None:
-    if len(host) > MAX_HOST:
+    if len(canonical_host(host)) > MAX_HOST:
         return "it is too long"
     if "*" in host:
         return "wildcards are not supported; name each host, or none for every host"
@@ -288,6 +288,16 @@ def canonical_host(host: str) -> str:
 def canonical_prefix(prefix: str) -> str:
     """A path prefix as it is compared: one leading slash, no trailing one; the root is `/`."""
     return "/" + prefix.strip("/")
+
+
+def canonical_binding(binding: RouteBinding) -> RouteBinding:
+    """`binding` as the data plane takes it: canonical hosts and prefixes, each once, in the order given."""
+    return binding.model_copy(
+        update={
+            "hosts": tuple(dict.fromkeys(canonical_host(host) for host in binding.hosts)),
+            "path_prefixes": tuple(dict.fromkeys(canonical_prefix(prefix) for prefix in binding.path_prefixes)),
+        }
+    )
 
 
 def _routes(environment: Environment) -> Iterator[Violation]:

@@ -59,7 +59,12 @@ def schema(name: str) -> dict[str, Any]:
 def request_schema(noun: str, verb: str) -> dict[str, Any]:
     """The JSON Schema of what `noun verb` is asked; NotFound for an unknown verb."""
     found = verbs.find(noun, verb)
-    return _generate(found.payload(), f"greentic.request.{found.noun}.{found.verb}.v1")
+    generated = _generate(found.payload(), f"greentic.request.{found.noun}.{found.verb}.v1")
+    # Parts of documents keep unknown keys, but a request that holds any is refused (payloads.Asked).
+    for part in generated.get("$defs", {}).values():
+        if "properties" in part:
+            part["additionalProperties"] = False
+    return generated
 
 
 def _generate(model: type[Any], name: str) -> dict[str, Any]:

@@ -282,11 +282,13 @@ def _content(folder: int, name: str, path: Path) -> tuple[bytes, int]:
         if error.errno == errno.ELOOP:
             raise _link(path) from None
         raise
-    with os.fdopen(descriptor, "rb") as file:
+    try:
         mode = os.fstat(descriptor).st_mode
         if not stat.S_ISREG(mode):
             raise OperatorKeyError(f"{path} is not a regular file", details={"path": str(path)})
-        return file.read(_MAX_FILE), stat.S_IMODE(mode)
+        return os.read(descriptor, _MAX_FILE), stat.S_IMODE(mode)
+    finally:
+        os.close(descriptor)
 
 
 def _link(path: Path) -> OperatorKeyError:

@@ -427,12 +427,15 @@ def slices(environment: Environment, deployment_id: str) -> tuple[list[Any], ...
     return tuple([one for one in part if one.deployment_id == deployment_id] for part in parts)
 
 
+NOUNS = {"bundles", "revisions", "traffic"}
+BEGINNING = {"env create", "env update"}
+"""What this machine drives; bindings and endpoints have a machine of their own (`test_bindings_machine`)."""
 SPECIAL = ("replay", "undo a rollback", "rollback after clear", "archive while draining", "history full")
 
 
 def test_random_lives_of_an_environment_keep_every_promise() -> None:
     REACHED.clear()
-    missed = [*(verb.name for verb in VERBS), *SPECIAL]
+    missed = [*(verb.name for verb in VERBS if verb.noun in NOUNS or verb.name in BEGINNING), *SPECIAL]
     for _ in range(3):  # a path missed by chance is looked for again; one that cannot be reached stays missed
         run_state_machine_as_test(
             EnvironmentMachine, settings=settings(max_examples=120, stateful_step_count=40, deadline=None)

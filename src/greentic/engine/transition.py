@@ -2,48 +2,76 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from importlib import import_module
 from typing import Any
 
 from pydantic import ValidationError
 
-from greentic.engine import deployments, environments, revisions, traffic
 from greentic.engine.command import Command, Outcome
-from greentic.spec import rules
+from greentic.spec import rules, verbs
 from greentic.spec.environment import Environment
 from greentic.spec.errors import InvalidArgument, NotFound
 from greentic.spec.parsing import Payload, malformed
-from greentic.spec.payloads import (
-    AddDeploymentPayload,
-    ClearTrafficSplitPayload,
-    CreateEnvironmentPayload,
-    RemoveDeploymentPayload,
-    RevisionPayload,
-    RollbackTrafficSplitPayload,
-    SetTrafficSplitPayload,
-    StageRevisionPayload,
-    UpdateDeploymentPayload,
-    UpdateEnvironmentPayload,
-    WarmRevisionPayload,
-)
 
-TRANSITIONS: Mapping[tuple[str, str], tuple[type[Payload], Callable[[Any, Any, Command, str], Outcome]]] = {
-    ("env", "create"): (CreateEnvironmentPayload, environments.create),
-    ("env", "update"): (UpdateEnvironmentPayload, environments.update),
-    ("bundles", "add"): (AddDeploymentPayload, deployments.add),
-    ("bundles", "update"): (UpdateDeploymentPayload, deployments.update),
-    ("bundles", "remove"): (RemoveDeploymentPayload, deployments.remove),
-    ("revisions", "stage"): (StageRevisionPayload, revisions.stage),
-    ("revisions", "begin-warm"): (RevisionPayload, revisions.begin_warm),
-    ("revisions", "warm"): (WarmRevisionPayload, revisions.warm),
-    ("revisions", "retry"): (RevisionPayload, revisions.retry),
-    ("revisions", "drain"): (RevisionPayload, revisions.drain),
-    ("revisions", "complete-drain"): (RevisionPayload, revisions.complete_drain),
-    ("revisions", "archive"): (RevisionPayload, revisions.archive),
-    ("traffic", "set"): (SetTrafficSplitPayload, traffic.set_split),
-    ("traffic", "rollback"): (RollbackTrafficSplitPayload, traffic.rollback),
-    ("traffic", "clear"): (ClearTrafficSplitPayload, traffic.clear),
+Carrier = Callable[[Any, Any, Command, str], Outcome]
+
+_CARRIERS: Mapping[tuple[str, str], str] = {
+    ("env", "create"): "environments:create",
+    ("env", "update"): "environments:update",
+    ("env", "seed"): "merging:seed",
+    ("env", "migrate-bindings"): "merging:merge",
+    ("config", "set"): "configuration:set_host",
+    ("env-packs", "add"): "bindings:add_pack",
+    ("env-packs", "update"): "bindings:update_pack",
+    ("env-packs", "remove"): "bindings:remove_pack",
+    ("env-packs", "rollback"): "bindings:rollback_pack",
+    ("extensions", "add"): "bindings:add_extension",
+    ("extensions", "update"): "bindings:update_extension",
+    ("extensions", "remove"): "bindings:remove_extension",
+    ("extensions", "rollback"): "bindings:rollback_extension",
+    ("bundles", "add"): "deployments:add",
+    ("bundles", "update"): "deployments:update",
+    ("bundles", "remove"): "deployments:remove",
+    ("revisions", "stage"): "revisions:stage",
+    ("revisions", "begin-warm"): "revisions:begin_warm",
+    ("revisions", "warm"): "revisions:warm",
+    ("revisions", "retry"): "revisions:retry",
+    ("revisions", "drain"): "revisions:drain",
+    ("revisions", "complete-drain"): "revisions:complete_drain",
+    ("revisions", "archive"): "revisions:archive",
+    ("traffic", "set"): "traffic:set_split",
+    ("traffic", "rollback"): "traffic:rollback",
+    ("traffic", "clear"): "traffic:clear",
+    ("messaging.endpoint", "add"): "endpoints:add",
+    ("messaging.endpoint", "link-bundle"): "endpoints:link_bundle",
+    ("messaging.endpoint", "unlink-bundle"): "endpoints:unlink_bundle",
+    ("messaging.endpoint", "set-welcome-flow"): "endpoints:set_welcome_flow",
+    ("messaging.endpoint", "clear-welcome-flow"): "endpoints:clear_welcome_flow",
+    ("messaging.endpoint", "remove"): "endpoints:remove",
+    ("messaging.endpoint", "rotate-webhook-secret"): "endpoints:rotate_webhook_secret",
 }
+"""By noun and verb: the module of this room and the function in it."""
+_BEGINNING = {("env", "create"), ("env", "seed"), ("env", "migrate-bindings")}
+"""Verbs that can begin an environment."""
+
+
+class _Transitions(Mapping[tuple[str, str], tuple[type[Payload], Carrier]]):
+    """Looked up when it is used: a verb loads its own module and payload, not those of all verbs."""
+
+    def __getitem__(self, name: tuple[str, str]) -> tuple[type[Payload], Carrier]:
+        module, _, function = _CARRIERS[name].partition(":")
+        carrier: Carrier = getattr(import_module(f"greentic.engine.{module}"), function)
+        return verbs.find(*name).payload(), carrier
+
+    def __iter__(self) -> Iterator[tuple[str, str]]:
+        return iter(_CARRIERS)
+
+    def __len__(self) -> int:
+        return len(_CARRIERS)
+
+
+TRANSITIONS = _Transitions()
 """By noun and verb: the payload it takes and the pure function that carries it out."""
 
 
@@ -60,7 +88,7 @@ def transition(environment: Environment | None, command: Command, now: str) -> O
     if not isinstance(command.payload, expected):
         raise InvalidArgument(f"'{command.noun} {command.verb}' takes a {expected.__name__}")
     _check_addressed(environment, command)
-    if environment is None and (command.noun, command.verb) != ("env", "create"):
+    if environment is None and (command.noun, command.verb) not in _BEGINNING:
         raise NotFound(
             f"there is no environment '{command.environment_id}'",
             details={"environment_id": command.environment_id},
@@ -81,8 +109,9 @@ def _check_addressed(environment: Environment | None, command: Command) -> None:
     if not command.idempotency_key.strip():
         raise InvalidArgument("an idempotency key must not be blank", next_step="leave --idempotency-key out")
     named = [] if environment is None else [environment.environment_id]
-    if isinstance(command.payload, CreateEnvironmentPayload):
-        named.append(command.payload.environment_id)
+    asked: str | None = getattr(command.payload, "environment_id", None)
+    if asked is not None:
+        named.append(asked)
     for environment_id in named:
         if environment_id != command.environment_id:
             raise InvalidArgument(

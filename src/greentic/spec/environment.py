@@ -113,6 +113,9 @@ class PackBinding(Document):
     answers_ref: RelativePath | None = OMITTED
     generation: Counter = 0
     previous_binding_ref: Text | None = OMITTED
+    updated_at: Timestamp | None = OMITTED
+    updated_by: Text | None = OMITTED
+    note: Text | None = OMITTED
 
 
 class ExtensionBinding(Document):
@@ -124,6 +127,21 @@ class ExtensionBinding(Document):
     answers_ref: RelativePath | None = OMITTED
     generation: Counter = 0
     previous_binding_ref: Text | None = OMITTED
+    updated_at: Timestamp | None = OMITTED
+    updated_by: Text | None = OMITTED
+    note: Text | None = OMITTED
+
+
+class SupersededBinding(ExtensionBinding):
+    """A binding that was replaced or removed, of a slot or (slot `extension`) of an extension.
+
+    The `removed_…` fields are there when it was not replaced but taken out.
+    """
+
+    slot: Slot
+    removed_at: Timestamp | None = OMITTED
+    removed_by: Text | None = OMITTED
+    removed_note: Text | None = OMITTED
 
 
 class WelcomeFlow(Document):
@@ -188,7 +206,8 @@ class Environment(Document):
     """A place where workers run: capabilities, workloads and traffic. The source of truth.
 
     `split_history` holds superseded splits, oldest first, a bounded number per deployment; any of them can be rolled
-    back to. It is ours: the reference keeps one level in `previous_split_ref`.
+    back to. It is ours: the reference keeps one level in `previous_split_ref`. `binding_history` is the same for
+    bindings (the reference: `previous_binding_ref`).
     """
 
     schema_: Literal["greentic.environment.v1"] = Field("greentic.environment.v1", alias="schema")
@@ -206,6 +225,7 @@ class Environment(Document):
     retention: Retention = Field(default_factory=Retention)
     health: Health = Field(default_factory=Health)
     split_history: tuple[TrafficSplit, ...] = Field(default=(), exclude_if=absent)
+    binding_history: tuple[SupersededBinding, ...] = Field(default=(), exclude_if=absent)
 
     def deployment(self, deployment_id: str) -> BundleDeployment | None:
         """The deployment of that id, None when there is none."""

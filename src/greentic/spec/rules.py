@@ -105,6 +105,10 @@ def violations(environment: Environment) -> Iterator[Violation]:
     yield from _history(environment)
     yield from _endpoints(environment)
     yield from _extensions(environment)
+    if environment.binding_history:
+        from greentic.spec.binding_rules import history_violations
+
+        yield from history_violations(environment)
 
 
 def _host(environment: Environment) -> Iterator[Violation]:

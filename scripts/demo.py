@@ -2,7 +2,15 @@
 
 import sys
 
-from demo.main import main
+
+def run() -> int:
+    """Run the demo; Ctrl-C while it is still being loaded ends it without a word, as there is nothing to stop."""
+    try:
+        from demo.main import main
+    except KeyboardInterrupt:
+        return 130
+    return main()
+
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run())

@@ -78,7 +78,7 @@ class Screen:
             )
         self._console.print()
         self._console.print(table)
-        table = _table("HOW LONG IT TOOK", "COMMAND", "RECEIPT", "SEEN", "LAST OLD", "STALE")
+        table = _table("HOW LONG IT TOOK", "COMMAND", "COMMIT", "RECEIPT", "SEEN", "LAST OLD", "STALE")
         for seen, switch in rows:
             if switch is not None:
                 table.add_row(seen.title, *_timing(switch))
@@ -88,9 +88,10 @@ class Screen:
         for line in (
             "OF ITS SHARE  every count is less than one request away from its share",
             "COMMAND   all of gtc, interpreter included",
+            "COMMIT    from the moment recorded for the move to its commit: syncing the disk",
             "RECEIPT   the router's acknowledgement, as gtc tells it",
-            "SEEN      from the recorded moment of the move to a client's first answer by it",
-            "LAST OLD  from that moment to the last request that the old split still decided",
+            "SEEN      from the commit to a client's first answer by the new split",
+            "LAST OLD  from the commit to the last request that the old split still decided",
             "STALE     requests sent after the receipt that the old split decided",
         ):
             self._console.print(Text(line, style="dim"))
@@ -100,9 +101,10 @@ class Screen:
         table = _table(f"{len(flips.switches)} MOVES", "P50", "P99", "MAX")
         for name, title in (
             ("command", "the whole command"),
+            ("commit", "the commit"),
             ("receipt", "the router's acknowledgement"),
-            ("seen", "seen by a client"),
-            ("last_old", "last request by the old split"),
+            ("seen", "seen by a client, from the commit"),
+            ("last_old", "last request by the old split, from the commit"),
         ):
             values = flips.values(name)
             table.add_row(
@@ -132,6 +134,7 @@ def _table(first: str, *others: str) -> Table:
 def _timing(switch: Switch) -> tuple[str, ...]:
     return (
         _ms(switch.command),
+        _ms(switch.commit),
         _ms(switch.receipt),
         "never" if switch.seen is None else _ms(switch.seen),
         _ms(switch.last_old),

@@ -71,6 +71,14 @@ class State:
             raise StateError(f"{self.folder} was not made by the demo; move it away")
         return (self.folder / "environments").exists()
 
+    def committed(self) -> int:
+        """When the newest change was committed: nanoseconds since the epoch.
+
+        That is the rename of `environment.json` (docs/architecture.md). The kernel's clock for it ticks every few
+        milliseconds and is never ahead, so what is measured from here is rather too long than too short.
+        """
+        return (self.folder / "environments" / ENVIRONMENT / "environment.json").stat().st_ctime_ns
+
     def stop(self) -> list[int]:
         """End everything that runs in the folder, politely first; the processes that had to be killed."""
         if (self.folder / "environments" / ENVIRONMENT).exists():

@@ -180,6 +180,7 @@ class Story:
             moved.result["generation"],
             began=moved.began,
             recorded=recorded,
+            committed=self.state.committed() - self._epoch,
             told=moved.told,
             ended=moved.ended,
             receipt=moved.result["receipt"]["milliseconds"],

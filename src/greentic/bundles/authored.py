@@ -13,7 +13,6 @@ from greentic.bundles.refusals import shown
 from greentic.spec.errors import InputOutput, InvalidArgument, NotFound
 
 MOST_YAML_BYTES = 1024 * 1024
-_MOST_DEPTH = 32
 
 Model = TypeVar("Model", bound=pydantic.BaseModel)
 
@@ -94,27 +93,17 @@ def _read_text(path: Path) -> str:
 
 
 def _parse(path: Path, text: str) -> dict[str, Any]:
-    from ruamel.yaml import YAML
     from ruamel.yaml.error import MarkedYAMLError, YAMLError
-    from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent
+
+    from greentic.bundles import plain_yaml
 
     def refuse(problem: str, mark: Any = None) -> InvalidArgument:
         place = {} if mark is None else {"line": mark.line + 1, "column": mark.column + 1}
         where = "" if mark is None else f", line {place['line']}, column {place['column']}"
         return InvalidArgument(f"{path.name}{where}: {problem}", details={"file": str(path), **place})
 
-    # The pure parser is the one that reads YAML 1.2, where `no` is a word and `012` is twelve.
     try:
-        # Before anything is built: a few lines of aliases can describe a billion items, and nesting costs its square.
-        depth = 0
-        for event in YAML(typ="safe", pure=True).parse(text):
-            if isinstance(event, AliasEvent):
-                raise refuse("aliases (*name) are not read here; write the value out", event.start_mark)
-            depth += isinstance(event, CollectionStartEvent)
-            depth -= isinstance(event, CollectionEndEvent)
-            if depth > _MOST_DEPTH:
-                raise refuse("it is nested too deeply", event.start_mark)
-        document = YAML(typ="safe", pure=True).load(text)
+        document = plain_yaml.load(text)
     except MarkedYAMLError as error:
         raise refuse(shown(error.problem or str(error)), error.problem_mark or error.context_mark) from error
     except (YAMLError, ValueError, OverflowError) as error:

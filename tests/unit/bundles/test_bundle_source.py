@@ -370,3 +370,13 @@ def test_every_refusal_is_of_the_family(source):
     (source / "packs/web/pack.yaml").mkdir()
     with pytest.raises(GreenticError):
         read_source(source)
+
+
+def test_endless_values_are_refused_early(source):
+    (source / "bundle.yaml").write_text("".join(f"k{number}: v\n" for number in range(10_001)))
+    assert "more than 20000" in refused(source).message
+
+
+def test_a_reused_anchor_does_not_matter(source):
+    (source / "bundle.yaml").write_text("bundle_id: &a web\nversion: &a 1.0.0\n")
+    assert read_source(source).bundle.version == "1.0.0"

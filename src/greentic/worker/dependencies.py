@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from greentic.spec.errors import BundleError, ProviderError, TimedOut
-from greentic.worker.launch import passed
+from greentic.worker.variables import passed
 
 LIMIT_SECONDS = 600.0
 _LAST_LINES = 15

@@ -14,11 +14,9 @@ from pathlib import Path
 from greentic.bundles.application import AsgiApplication
 from greentic.bundles.unpack import UnpackedPack
 from greentic.spec.errors import BundleError
+from greentic.worker.variables import passed
 
 HOST = "127.0.0.1"
-_PASSED = frozenset({"PATH", "HOME", "LANG", "LANGUAGE", "TMPDIR", "TZ"})
-_PASSED_PREFIXES = ("LC_", "SSL_CERT_")
-_DEFAULT_PATH = "/usr/local/bin:/usr/bin:/bin"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +63,6 @@ class Launch:
     port: int
     health_path: str
     health_timeout: float
-
-
-def passed(operator: Mapping[str, str]) -> dict[str, str]:
-    """The few variables of the `operator`'s environment that any program may see."""
-    kept = {name: value for name, value in operator.items() if name in _PASSED or name.startswith(_PASSED_PREFIXES)}
-    kept.setdefault("PATH", _DEFAULT_PATH)
-    return kept
 
 
 def plan(

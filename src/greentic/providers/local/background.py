@@ -15,7 +15,7 @@ from greentic.envpacks.deployer import DesiredState, Progress
 from greentic.providers.local import address, client, lock, wire
 from greentic.providers.local.layout import Layout
 from greentic.spec.errors import ProviderError, TimedOut
-from greentic.worker.launch import passed
+from greentic.worker.variables import passed
 
 START_SECONDS = 20.0
 _READY_FD, _DESIRED_FD = 3, 4
@@ -34,25 +34,31 @@ async def start(layout: Layout, desired: DesiredState, progress: Progress, opera
     document = wire.encode(wire.desired_document(desired))
     try:
         async with asyncio.timeout(START_SECONDS):
-            told = await asyncio.to_thread(_spawn, layout, environment_id, document, operator)
-            if told is None:
-                raise ProviderError(
-                    f"the runtime of '{environment_id}' ended before it served",
-                    details={"log": str(layout.runtime_log), "last_lines": _last_lines(layout.runtime_log)},
-                    next_step=f"read {layout.runtime_log}",
-                )
-            if "error" in told:
-                await lock.released(layout.lock, START_SECONDS)
-                raise wire.error_from(told["error"])
-            if "held" in told:
+            while not await _begun(layout, environment_id, document, operator):
                 progress("another one is starting it")
-                await _until_answers(layout)
+                if await _answers(layout):
+                    return
     except TimeoutError:
         raise TimedOut(
             f"the runtime of '{environment_id}' did not serve within {START_SECONDS:g} s",
             details={"log": str(layout.runtime_log)},
             next_step=f"read {layout.runtime_log}",
         ) from None
+
+
+async def _begun(layout: Layout, environment_id: str, document: bytes, operator: Mapping[str, str]) -> bool:
+    """Start one; False when another holds the lock. Raises what it says is wrong."""
+    told = await asyncio.to_thread(_spawn, layout, environment_id, document, operator)
+    if told is None:
+        raise ProviderError(
+            f"the runtime of '{environment_id}' ended before it served",
+            details={"log": str(layout.runtime_log), "last_lines": _last_lines(layout.runtime_log)},
+            next_step=f"read {layout.runtime_log}",
+        )
+    if "error" in told:
+        await lock.released(layout.lock, START_SECONDS)
+        raise wire.error_from(told["error"])
+    return "held" not in told
 
 
 def _spawn(layout: Layout, environment_id: str, document: bytes, operator: Mapping[str, str]) -> dict[str, Any] | None:
@@ -91,11 +97,14 @@ def _spawn(layout: Layout, environment_id: str, document: bytes, operator: Mappi
     return json.loads(line) if line else None
 
 
-async def _until_answers(layout: Layout) -> None:
+async def _answers(layout: Layout) -> bool:
+    """Wait until the one that holds the lock answers; False when it gives the lock back instead."""
     while True:
         with contextlib.suppress(client.NotRunning):
             await client.call(address.find(layout), "observe", {})
-            return
+            return True
+        if not lock.held(layout.lock):
+            return False
         await asyncio.sleep(_POLL_SECONDS)
 
 

@@ -5,17 +5,23 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from greentic.envpacks.deployer import Progress, silent
 from greentic.providers.local import wire
-from greentic.spec.errors import InputOutput, ProviderError
+from greentic.providers.local.address import LONGEST_BYTES
+from greentic.spec.errors import InputOutput
 
 
 class NotRunning(Exception):
     """Nobody listens at the control socket."""
+
+
+class Died(NotRunning):
+    """Who listened was gone before it answered. What was asked may have been done; every method can be asked again."""
 
 
 async def call(
@@ -23,9 +29,11 @@ async def call(
 ) -> Any:
     """The result of `method` with `params`, from the runtime whose control socket is at `path`.
 
-    Raises NotRunning when there is no runtime, ProviderError when it goes away without an answer, and what it answers
-    when that is an error. `until_closed`: return only when the runtime has closed the connection.
+    Raises NotRunning when there is no runtime, Died when it goes away without an answer, and what it answers when that
+    is an error. `until_closed`: return only when the runtime has closed the connection.
     """
+    if len(os.fsencode(path)) > LONGEST_BYTES:
+        raise NotRunning  # a runtime would have recorded a shorter one
     try:
         reader, writer = await asyncio.open_unix_connection(path, limit=wire.LIMIT_BYTES)
     except (FileNotFoundError, ConnectionRefusedError) as error:
@@ -39,10 +47,7 @@ async def call(
             await reader.read()
         return answer
     except (OSError, asyncio.IncompleteReadError) as error:
-        raise ProviderError(
-            f"the runtime ended while it was asked to {method.replace('_', ' ')}",
-            next_step="look into logs/runtime.log of the environment, then run the command again",
-        ) from error
+        raise Died from error
     finally:
         writer.close()
         with contextlib.suppress(OSError):

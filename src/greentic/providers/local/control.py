@@ -20,7 +20,7 @@ from typing import Any
 from greentic.envpacks.deployer import Progress
 from greentic.providers.local import wire
 from greentic.providers.local.journal import Journal
-from greentic.spec.errors import GreenticError, InvalidArgument, ProviderError
+from greentic.spec.errors import Conflict, GreenticError, InvalidArgument, ProviderError
 
 Handler = Callable[[Mapping[str, Any], Progress], Awaitable[Any]]
 _CREDENTIALS = struct.Struct("3i")
@@ -35,6 +35,7 @@ class ControlServer:
         self._handlers = handlers
         self._journal = journal
         self._server: asyncio.Server | None = None
+        self._stopping = False
         self._connections: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
@@ -56,6 +57,7 @@ class ControlServer:
 
     async def stop(self) -> None:
         """Take no more connections and end those there are."""
+        self._stopping = True
         self._path.unlink(missing_ok=True)
         if self._server is not None:
             self._server.close()
@@ -111,6 +113,12 @@ class ControlServer:
 
             result = await handler(request["params"], progress)
             writer.write(wire.encode({"id": number, "result": result}))
+        except asyncio.CancelledError:
+            if self._stopping:
+                _refuse(
+                    writer, number, Conflict("the runtime was stopped meanwhile", next_step="run the command again")
+                )
+            raise
         except GreenticError as error:
             _refuse(writer, number, error)
         except Exception as error:

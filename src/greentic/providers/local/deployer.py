@@ -25,9 +25,9 @@ from greentic.envpacks.deployer import (
     RevisionObservation,
     silent,
 )
-from greentic.providers.local import address, background, client, lock, wire
+from greentic.providers.local import address, background, client, lock, survivors, wire
 from greentic.providers.local.layout import Layout
-from greentic.spec.errors import Conflict, InvalidArgument, NotFound, TimedOut
+from greentic.spec.errors import Conflict, InvalidArgument, NotFound, ProviderError, TimedOut
 from greentic.spec.lifecycle import PRESENT, Lifecycle
 
 STOP_SECONDS = 30.0
@@ -142,7 +142,7 @@ class LocalProcessDeployer:
                 await client.call(address.find(self._layout), "stop", {}, progress, until_closed=True)
         except client.NotRunning:
             if not lock.held(self._layout.lock):
-                return False
+                return bool(await survivors.end(self._layout))
         except TimeoutError:
             pass
         if not await lock.released(self._layout.lock, END_SECONDS):
@@ -152,6 +152,7 @@ class LocalProcessDeployer:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(runtime["pid"], signal.SIGKILL)
             await lock.released(self._layout.lock, END_SECONDS)
+            await survivors.end(self._layout)
         return True
 
     async def preview(self, desired: DesiredState, revision_id: str, seconds: int) -> str:
@@ -171,11 +172,17 @@ class LocalProcessDeployer:
 
     async def _ask(self, method: str, desired: DesiredState, progress: Progress, **params: Any) -> Any:
         """Ask the runtime, which is started when it is not there."""
+        with contextlib.suppress(client.NotRunning):
+            return await self._call(method, desired, progress, **params)
+        await background.start(self._layout, desired, progress, self._operator)
         try:
             return await self._call(method, desired, progress, **params)
         except client.NotRunning:
-            await background.start(self._layout, desired, progress, self._operator)
-            return await self._call(method, desired, progress, **params)
+            raise ProviderError(
+                f"the runtime of '{self._environment_id}' ended while it was asked to {method.replace('_', ' ')}",
+                details={"log": str(self._layout.runtime_log)},
+                next_step=f"read {self._layout.runtime_log}, then run the command again",
+            ) from None
 
     async def _call(self, method: str, desired: DesiredState, progress: Progress, **params: Any) -> Any:
         message = {"desired": wire.desired_document(desired), **params}

@@ -34,8 +34,8 @@ from greentic.providers.local.plane import DataPlane
 from greentic.providers.local.routing import Router
 from greentic.providers.local.workers import Workers
 from greentic.spec.errors import GreenticError, ProviderError
-from greentic.worker.launch import passed
 from greentic.worker.logfile import LogFile
+from greentic.worker.variables import passed
 
 Told = Callable[[dict[str, Any]], None]
 EX_TEMPFAIL = 75
@@ -56,7 +56,7 @@ async def run(
     """
     variables = os.environ if variables is None else variables
     journal = Journal(LogFile(layout.runtime_log))
-    survivors.end(layout)
+    await survivors.end(layout)
     state = _newest(given, desired.load(layout.desired))
     if state is None:
         raise ProviderError(
@@ -66,7 +66,8 @@ async def run(
     keys.ensure(layout.keys)
     asked = state.environment.host_config.listen_address
     listener = listening.listen(asked, environment_id, layout.listening)
-    router = Router(listener, passed(variables), layout.run, LogFile(layout.router_log), journal.event)
+    mark = {survivors.ROUTER_MARK: str(layout.run)}
+    router = Router(listener, passed(variables) | mark, layout.run, LogFile(layout.router_log), journal.event)
     workers = Workers(layout, variables, lambda worker: plane.worker_changed(worker))
     plane = DataPlane(layout, state, workers, router, asked, journal)
     desired.save(layout.desired, state)

@@ -1,18 +1,21 @@
 """End what a runtime that was killed has left running.
 
-On Linux the kernel kills workers and routers with their runtime (see `greentic.worker.guard`); what a worker itself had
-started may survive, and is known by the path of its parameters in its environment. Elsewhere the processes are written
-down while they run, each with its start, and ended by that record when they are still the same.
+On Linux the kernel kills workers and routers with their runtime (see `greentic.worker.guard`), a moment after it; what
+a worker itself had started may survive. All of them are known by a path of the environment in their variables.
+Elsewhere the processes are written down while they run, each with its start, and ended by that record when they are
+still the same.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -21,13 +24,26 @@ from greentic.providers.local.layout import Layout, write_private
 _PROC = Path("/proc")
 
 
-def end(layout: Layout) -> list[int]:
-    """End every process that a former runtime of `layout` left; their ids. The caller holds the runtime's lock."""
-    found = marked(layout) if sys.platform == "linux" else recorded(layout)
-    for process in found:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.kill(process, signal.SIGKILL)
-    return found
+ROUTER_MARK = "GREENTIC_ROUTER_OF"
+"""The variable of a router that names the environment's `run` folder."""
+_END_SECONDS = 2.0
+_POLL_SECONDS = 0.002
+
+
+async def end(layout: Layout) -> list[int]:
+    """End every process that a former runtime of `layout` left, and wait until they are gone; their ids.
+
+    No runtime may live: the caller holds its lock, or has seen that it is free.
+    """
+    ended: set[int] = set()
+    deadline = time.monotonic() + _END_SECONDS
+    while (found := marked(layout) if sys.platform == "linux" else recorded(layout)) and time.monotonic() < deadline:
+        for process in found:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(process, signal.SIGKILL)
+        ended.update(found)
+        await asyncio.sleep(_POLL_SECONDS)
+    return sorted(ended)
 
 
 def remember(layout: Layout, processes: Iterable[int]) -> None:
@@ -49,14 +65,16 @@ def recorded(layout: Layout) -> list[int]:
 
 
 def marked(layout: Layout) -> list[int]:
-    """The processes whose environment names a worker's parameters in `layout`."""
-    mark = b"GREENTIC_CONFIG_FILE=" + os.fsencode(layout.run / "workers") + b"/"
+    """The processes whose variables name the parameters of a worker in `layout`, or its `run` folder as a router's."""
+    worker = b"GREENTIC_CONFIG_FILE=" + os.fsencode(layout.run / "workers") + b"/"
+    router = f"{ROUTER_MARK}=".encode() + os.fsencode(layout.run)
     found = []
     for folder in _PROC.iterdir():
         if not folder.name.isdecimal() or int(folder.name) == os.getpid():
             continue
         with contextlib.suppress(OSError):
-            if any(entry.startswith(mark) for entry in (folder / "environ").read_bytes().split(b"\0")):
+            variables = (folder / "environ").read_bytes().split(b"\0")
+            if any(entry.startswith(worker) or entry == router for entry in variables):
                 found.append(int(folder.name))
     return found
 
@@ -67,7 +85,8 @@ def _started(process: int) -> str:
 
 
 def _ps(*arguments: str) -> str:
+    command = ["ps", *arguments]
     try:
-        return subprocess.run(["ps", *arguments], capture_output=True, text=True, check=False, timeout=5).stdout  # noqa: S607
+        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=5).stdout
     except (OSError, subprocess.TimeoutExpired):
         return ""

@@ -129,6 +129,34 @@ def test_power_lost_at_each_call(scenario, prepared, place):
             break
 
 
+@pytest.mark.parametrize("scenario", [found for found in SCENARIOS if found.name == "rename"], indirect=True)
+def test_power_lost_after_a_death(scenario, prepared, place):
+    """A process dies at each call; another one begins with what it left, unsynced as it is; then the power goes."""
+    expected, fresh, calls = prepared
+    for death in range(1, len(calls) + 1):
+        for loss in count(1):
+            root = fresh()
+            disk = Volatile(root, death)
+            with pytest.raises(PowerLost):
+                answer(scenario.store(root, disk), scenario.act)
+            disk.fatal = disk.calls + loss
+            try:
+                answer(scenario.store(root, disk), scenario.act)
+            except PowerLost:
+                acknowledged = False
+            else:
+                acknowledged = True
+            seed = 1_000 * death + loss
+            image = place / f"image-{seed}"
+            disk.image(image, seed)
+            _holds(scenario, expected, image, acknowledged, f"died at call {death}, power lost {loss} calls later")
+            shutil.rmtree(image)
+            shutil.rmtree(root)
+            POINTS["power lost"] += 1
+            if acknowledged:
+                break
+
+
 def test_every_point_was_tried(capsys):
     total = sum(POINTS.values())
     with capsys.disabled():

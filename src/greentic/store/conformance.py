@@ -59,7 +59,9 @@ class Walk:
 
     def rename(self, name: str, key: str | None = None) -> Command:
         """Another display name."""
-        return self._command("env", "update", UpdateEnvironmentPayload(name=name), key or f"rename-{name}")
+        return self._command(
+            "env", "update", UpdateEnvironmentPayload(name=name), f"rename-{name}" if key is None else key
+        )
 
     def add(self, key: str = "add") -> Command:
         """A deployment with a configuration value."""

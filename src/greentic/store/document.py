@@ -37,6 +37,7 @@ from greentic.store.contract import Stored
 KEY = "x-greentic-store"
 _JOINT = f',\n  "{KEY}": '.encode()
 _END = b"\n}\n"
+_HEADER = {"generation", "digest", "content", "commit", "seal"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +142,8 @@ def _anybodys(raw: bytes) -> Record:
     header = values.pop(KEY, None)
     actual = digest(values)
     if header is None:
+        if any(isinstance(value, dict) and value.keys() >= _HEADER for value in values.values()):
+            raise CorruptDocument(f"the record of its last change does not stand under '{KEY}'")
         return Record(raw, Stored(parse(Environment, values, "the document"), 0, actual), None)
     if not isinstance(header, dict):
         raise CorruptDocument(f"'{KEY}' is not a JSON object")

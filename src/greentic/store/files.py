@@ -302,13 +302,14 @@ class FilesStore:
         result: dict[str, Any] = from_json(to_json(outcome.result))
         if stored is not None and not outcome.changed:
             return _Answer(outcome, result, None)
+        body = document.body(outcome.environment, before)
         rules.check(outcome.environment)
         if outcome.environment.environment_id != attempt.command.environment_id:
             raise InvalidArgument(
                 f"the command is for '{attempt.command.environment_id}', "
                 f"its environment is '{outcome.environment.environment_id}'"
             )
-        return _Answer(outcome, result, document.body(outcome.environment, before))
+        return _Answer(outcome, result, body)
 
     def _listing(self, name: str) -> Listing | None:
         folder = self.root / name

@@ -11,81 +11,28 @@ counting where it stopped, under the new deployment's id.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence as Ordered
 from dataclasses import dataclass
 from itertools import zip_longest
-from typing import Annotated, Final, Literal
 
-from pydantic import Field
-
+from greentic.spec import policy_files
 from greentic.spec.deployment import BundleDeployment, RevenueShare
 from greentic.spec.errors import GreenticError, SpecViolation
 from greentic.spec.identifiers import (
     BASIS_POINTS,
-    BundleId,
-    CustomerId,
-    DeploymentId,
-    EnvironmentId,
-    Sequence,
-    Timestamp,
 )
 from greentic.spec.integrity import content_digest
-from greentic.spec.parsing import Document, Text, parse, parse_json
-from greentic.spec.revision import OMITTED
-from greentic.trust import dsse, policy_files, statement
+from greentic.spec.parsing import parse, parse_json
+from greentic.spec.revenue import PREDICATE, SCHEMA, RevenuePolicyDocument, RevenuePolicyPredicate
+from greentic.trust import dsse, statement
 from greentic.trust.errors import RevenuePolicyError
 from greentic.trust.keys import OperatorKey
 from greentic.trust.public import PublicKey
 from greentic.trust.root import TrustRoot, require_operator
 from greentic.trust.statement import Signed
 
-SCHEMA: Final = "greentic.revenue-policy.v1"
-PREDICATE: Final = "greentic.revenue-policy-predicate.v1"
 MAX_BYTES = 1024 * 1024
 _MAX_VERSION = 2**63 - 1
-
-
-class RevenuePolicyDocument(Document):
-    """One version of a deployment's revenue shares. The field order is that of the bytes that are signed."""
-
-    schema_: Literal["greentic.revenue-policy.v1"] = Field(SCHEMA, alias="schema")
-    version: Sequence
-    deployment_id: DeploymentId
-    env_id: EnvironmentId
-    bundle_id: BundleId
-    customer_id: CustomerId
-    revenue_share: Annotated[tuple[RevenueShare, ...], Field(min_length=1)]
-    created_at: Timestamp
-    previous_version_ref: Text | None = OMITTED
-
-    def to_bytes(self) -> bytes:
-        """What is stored and signed: JSON in field order, indented by two, no newline at the end."""
-        return json.dumps(self.to_json(), indent=2, ensure_ascii=False).encode()
-
-    @property
-    def signature_ref(self) -> str:
-        """The path of its signature: the deployment's `revenue_policy_ref`."""
-        return policy_files.signature_ref(self.bundle_id, self.customer_id, self.version)
-
-    @property
-    def document_ref(self) -> str:
-        """The path of the document itself."""
-        return policy_files.document_ref(self.bundle_id, self.customer_id, self.version)
-
-
-class RevenuePolicyPredicate(Document):
-    """What a signature says of a version; each field must agree with the document."""
-
-    schema_: Literal["greentic.revenue-policy-predicate.v1"] = Field(PREDICATE, alias="schema")
-    deployment_id: DeploymentId
-    env_id: EnvironmentId
-    bundle_id: BundleId
-    customer_id: CustomerId
-    version: Sequence
-    previous_version_ref: Text | None = OMITTED
-    previous_version_digest: Text | None = OMITTED
-    signed_at: Timestamp
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,32 +13,23 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field
 
 from greentic.spec.errors import SpecViolation
-from greentic.spec.identifiers import Timestamp
 from greentic.spec.parsing import Document, Payload, absent, parse_json
 from greentic.spec.parsing import parse as parse_document
-from greentic.spec.revision import OMITTED
+from greentic.spec.trust_root import MAX_KEYS, KeyEntry, KeyId, Pem, RemovedKeyEntry, TrustRootDocument
 from greentic.trust.errors import KeyRemoved, OperatorKeyNotTrusted, TrustRootError
-from greentic.trust.public import MAX_PEM, PublicKey, canonical_key_id
+from greentic.trust.public import PublicKey, canonical_key_id
 
 SCHEMA = "greentic.trust-root.v1"
 MAX_BYTES = 1024 * 1024
-MAX_KEYS = 1_024
-"""How many keys a document may trust, and how many removed ones it may remember."""
-
-_KeyId = Annotated[str, Field(max_length=128)]
-_Pem = Annotated[str, Field(max_length=MAX_PEM)]
 
 
-class TrustedKey(Document):
+class TrustedKey(KeyEntry):
     """A key whose signatures count."""
-
-    key_id: _KeyId
-    public_key_pem: _Pem
 
     @property
     def public(self) -> PublicKey:
@@ -46,16 +37,13 @@ class TrustedKey(Document):
         return PublicKey.from_pem(self.public_key_pem)
 
 
-class RemovedKey(TrustedKey):
+class RemovedKey(TrustedKey, RemovedKeyEntry):
     """A key whose signatures counted until `removed_at` (RFC 3339)."""
 
-    removed_at: Timestamp | None = OMITTED
 
-
-class TrustRoot(Document):
+class TrustRoot(TrustRootDocument):
     """The keys that an environment trusts, and those it trusts no more."""
 
-    schema_: Literal["greentic.trust-root.v1"] = Field("greentic.trust-root.v1", alias="schema")
     keys: Annotated[tuple[TrustedKey, ...], Field(max_length=MAX_KEYS)]
     removed: Annotated[tuple[RemovedKey, ...], Field(max_length=MAX_KEYS)] = Field(default=(), exclude_if=absent)
 
@@ -79,8 +67,8 @@ class TrustRoot(Document):
 class AddTrustedKeyPayload(Payload):
     """A public key to trust; `key_id` must be the one derived from it. `restore` takes back one that was removed."""
 
-    key_id: _KeyId
-    public_key_pem: _Pem
+    key_id: KeyId
+    public_key_pem: Pem
     restore: Annotated[bool, Field(strict=True)] = Field(default=False, exclude_if=lambda asked: not asked)
 
 

@@ -182,9 +182,6 @@ def _view_updated(result: Any) -> None:
     from greentic.cli.tables import line
 
     line(f"environment {result['environment_id']} updated ({_listens(result)}, generation {result['generation']})")
-    if result["restart_required"]:
-        name = result["environment_id"]
-        line(f"the running router keeps its old address until: gtc stop {name} && gtc start {name} --background")
 
 
 def _listens(result: Any) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from greentic.operations.context import Context, desired
+from greentic.spec.capabilities import Slot
 from greentic.spec.environment import Environment
 from greentic.spec.errors import Conflict, NotFound
 from greentic.spec.payloads import DEFAULT_PACKS, CreateEnvironmentPayload, UpdateEnvironmentPayload
@@ -61,19 +62,13 @@ def init(context: Context, environment_id: str = LOCAL, **host: Any) -> dict[str
 
 
 async def update(context: Context, environment_id: str, payload: UpdateEnvironmentPayload) -> dict[str, Any]:
-    """Change an environment. A running data plane keeps its address until it is started again: the result says so."""
-    before = context.store.load(environment_id)
+    """Change an environment; a running data plane follows before this returns, to another address too."""
     applied = context.apply(environment_id, "env", "update", payload)
-    moved = before.environment.host_config.listen_address != applied.environment.host_config.listen_address
-    restart = False
-    if moved and not context.dry_run:
-        restart = (await context.deployer(applied).observe(desired(applied))).running
-    return {
-        **summary(applied.environment),
-        "generation": applied.generation,
-        "etag": applied.etag,
-        "restart_required": restart,
-    }
+    if not context.dry_run and applied.environment.binding(Slot.DEPLOYER) is not None:
+        deployer = context.deployer(applied)
+        if (await deployer.observe(desired(applied))).running:
+            await deployer.reconcile(desired(applied), context.progress)
+    return {**summary(applied.environment), "generation": applied.generation, "etag": applied.etag}
 
 
 def list_(context: Context) -> dict[str, Any]:

@@ -154,7 +154,10 @@ class Supervision:
     async def _run(self) -> None:
         attempt = restarts = 0
         while True:
-            ending = await self._once(restarts)
+            try:
+                ending = await self._once(restarts)
+            except Exception as error:  # whoever waits is told, whatever it was
+                ending = _Ending(f"it cannot be supervised: {type(error).__name__}: {error}", None, None)
             self._keep = self._keep or ending.healthy_seconds is not None
             if not self._keep:
                 self._set(Status(State.FAILED, ending.reason, exit_status=ending.exit_status))
@@ -197,14 +200,14 @@ class Supervision:
         while (left := deadline - time.monotonic()) > 0:
             checking = asyncio.create_task(probe(HOST, launch.port, launch.health_path, min(self._pace.probe, left)))
             if not await _either(checking, process):
-                return _Ending(describe(await process.exit()), await process.exit(), None)
+                return await _ended(process, None)
             answer = checking.result()
             if answer.healthy:
                 return None
             if not await _either(asyncio.create_task(asyncio.sleep(min(pause, max(left, 0)))), process):
-                return _Ending(describe(await process.exit()), await process.exit(), None)
+                return await _ended(process, None)
             pause = min(pause * self._pace.poll_growth, self._pace.longest_poll)
-        return _Ending(f"was not healthy within {launch.health_timeout:g} s: {answer.detail}", None, None)
+        return _Ending(f"it was not healthy within {launch.health_timeout:g} s: {answer.detail}", None, None)
 
     async def _while_healthy(self, process: Subprocess, launch: Launch, status: Status, began: float) -> _Ending:
         """Ask now and then, until it ends or does not answer for long."""
@@ -224,9 +227,13 @@ class Supervision:
                 self._set(_with(status, State.UNHEALTHY, answer.detail))
             silent = time.monotonic() - last_healthy
             if failed >= self._pace.checks_failed and silent > self._pace.hung:
-                return _Ending(f"was ended, not having been healthy for {silent:.0f} s", None, last_healthy - began)
-        code = await process.exit()
-        return _Ending(describe(code), code, time.monotonic() - began)
+                return _Ending(f"it was ended, not having been healthy for {silent:.0f} s", None, last_healthy - began)
+        return await _ended(process, time.monotonic() - began)
+
+
+async def _ended(process: Subprocess, healthy_seconds: float | None) -> _Ending:
+    status = await process.exit()
+    return _Ending(f"it {describe(status)}", status, healthy_seconds)
 
 
 async def _either(task: asyncio.Task[object], process: Subprocess) -> bool:

@@ -156,3 +156,9 @@ def test_without_a_split_there_are_no_slots_and_the_generation_of_its_clearing()
     found = row(environment({R1: "ready"}, traffic_generation=8))
     assert (found["slots"], found["generation"]) == ([], 8)
     assert row(environment({R1: "ready"}))["generation"] == 0
+
+
+def test_hosts_and_prefixes_are_as_the_router_compares_them() -> None:
+    binding = {"hosts": [" A.Example:8080 ", "b.example."], "path_prefixes": ["/api/"], "tenant_selector": {}}
+    found = row(environment({}, route_binding=binding))
+    assert (found["hosts"], found["path_prefixes"]) == (["a.example", "b.example"], ["/api"])

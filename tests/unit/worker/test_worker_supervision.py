@@ -93,7 +93,7 @@ def test_a_first_start_that_fails_stays_failed(tmp_path: Path) -> None:
     async def scenario() -> None:
         case.supervision.start(keep=False)
         status = await case.supervision.settled()
-        assert (status.state, status.exit_status, status.detail) == (State.FAILED, 4, "exited with status 4")
+        assert (status.state, status.exit_status, status.detail) == (State.FAILED, 4, "it exited with status 4")
         assert case.supervision.tail == ["sorry"]
         case.supervision.start(keep=False)
         assert case.supervision.status.state is State.STARTING
@@ -116,7 +116,7 @@ def test_a_start_that_is_kept_is_tried_again_with_growing_delays(tmp_path: Path)
     run(scenario)
     assert case.states[:5] == ["starting", "backing-off", "starting", "backing-off", "starting"]
     details = [status.detail for status in case.seen if status.state is State.BACKING_OFF]
-    assert all(detail.startswith("exited with status 4; next start in 0.0 s") for detail in details)
+    assert all(detail.startswith("it exited with status 4; next start in 0.0 s") for detail in details)
 
 
 def test_what_was_healthy_once_is_kept(tmp_path: Path) -> None:
@@ -175,7 +175,7 @@ def test_a_deadline(tmp_path: Path) -> None:
         case.supervision.start(keep=False)
         status = await case.supervision.settled()
         assert status.state is State.FAILED
-        assert status.detail.startswith("was not healthy within 0.3 s")
+        assert status.detail.startswith("it was not healthy within 0.3 s")
         await case.supervision.stop()
 
     run(scenario)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import json
 import os
+import select
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -63,9 +65,9 @@ async def _begun(layout: Layout, environment_id: str, document: bytes, operator:
 
 def _spawn(layout: Layout, environment_id: str, document: bytes, operator: Mapping[str, str]) -> dict[str, Any] | None:
     """Start it and return what it says of itself; None when it says nothing."""
-    ready_read, ready_write = os.pipe()
-    desired_read, desired_write = os.pipe()
-    log = os.open(layout.runtime_log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    ready_read, ready_write = map(_high, os.pipe())
+    desired_read, desired_write = map(_high, os.pipe())
+    log = _high(os.open(layout.runtime_log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600))
     variables = passed(operator)
     if "XDG_RUNTIME_DIR" in operator:
         variables["XDG_RUNTIME_DIR"] = operator["XDG_RUNTIME_DIR"]
@@ -92,9 +94,19 @@ def _spawn(layout: Layout, environment_id: str, document: bytes, operator: Mappi
     with contextlib.suppress(BrokenPipeError), os.fdopen(desired_write, "wb") as file:
         file.write(document)
     with os.fdopen(ready_read, "rb") as file:
-        line = file.readline()
+        waiting = select.poll()
+        waiting.register(file, select.POLLIN)
+        line = file.readline() if waiting.poll(START_SECONDS * 1000) else b""
     os.waitpid(process, 0)  # it went into the background at once: what is left of the first process is to be reaped
     return json.loads(line) if line else None
+
+
+def _high(descriptor: int) -> int:
+    """The same file under a number that is none of those a child is given; the old number is closed."""
+    try:
+        return fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 10)
+    finally:
+        os.close(descriptor)
 
 
 async def _answers(layout: Layout) -> bool:

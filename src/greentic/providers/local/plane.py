@@ -12,7 +12,7 @@ import time
 from collections.abc import Coroutine, Iterable
 from typing import Any
 
-from greentic.envpacks.deployer import DesiredState, DrainReport, Observation, Progress, Receipt
+from greentic.envpacks.deployer import DesiredState, DrainReport, Observation, Progress, Receipt, silent
 from greentic.providers.local import desired as kept
 from greentic.providers.local import keys, listening, survivors, table
 from greentic.providers.local.journal import Journal
@@ -58,12 +58,10 @@ class DataPlane:
         """Return to the recorded state: start every worker that is meant to exist, then begin to serve."""
         try:
             starting = self._start_present(self.desired.environment.revisions)
-            routed = [worker for worker in starting if self._routed(worker.revision_id)]
-            if routed:
-                async with asyncio.timeout(OPEN_SECONDS):
-                    await asyncio.gather(*(worker.supervision.settled() for worker in routed))
+            async with asyncio.timeout(OPEN_SECONDS):
+                await self._settle(starting, silent)
         except TimeoutError:
-            self._journal.event("opened-early", waiting_for=[worker.revision_id for worker in routed])
+            self._journal.event("opened-early", waiting_for=[worker.revision_id for worker in starting])
         finally:
             self._opened.set()
         await self.publish()
@@ -89,13 +87,7 @@ class DataPlane:
         began = time.monotonic()
         self._adopt(desired)
         revision = self.desired.revision(revision_id)
-        split = self.desired.environment.split(revision.deployment_id)
-        if split is not None and any(e.revision_id == revision_id and e.weight_bps for e in split.entries):
-            raise Conflict(
-                f"the revision {revision_id} still has a share of the traffic",
-                details={"revision_id": revision_id, "deployment_id": revision.deployment_id},
-                next_step=f"gtc op traffic set NAME v{revision.sequence}=0% rest=VERSION",
-            )
+        self._require_no_share(revision)
         finished = cut = 0
         if self._workers.get(revision_id) is not None:
             self._draining.add(revision_id)
@@ -109,7 +101,9 @@ class DataPlane:
     async def archive(self, desired: DesiredState, revision_id: str) -> None:
         """See `Deployer.archive_revision`."""
         self._adopt(desired)
-        await self._end(self.desired.revision(revision_id))
+        revision = self.desired.revision(revision_id)
+        self._require_no_share(revision)
+        await self._end(revision)
         self._workers.forget(revision_id)
 
     async def apply_traffic_split(
@@ -124,9 +118,10 @@ class DataPlane:
                 f"there is no deployment {deployment_id} in the environment '{environment.environment_id}'",
                 details={"env_id": environment.environment_id, "deployment_id": deployment_id},
             )
-        if environment.split(deployment_id) is not None:
-            self.desired.split(deployment_id)  # refused unless it sums to 10,000
-        await self._settle(self._start_present(environment.revisions_of(deployment_id)), progress)
+        live = environment.split(deployment_id) and self.desired.split(deployment_id)
+        weighted = {entry.revision_id for entry in live.entries if entry.weight_bps} if live else set()
+        starting = self._start_present(environment.revisions_of(deployment_id))
+        await self._settle([worker for worker in starting if worker.revision_id in weighted], progress)
         acknowledged = await self.publish()
         generation = table.generation(self.desired.environment, deployment)
         served = acknowledged.generations.get(deployment_id, generation)
@@ -166,8 +161,8 @@ class DataPlane:
         await self._router.stop()
         workers = self._workers.all()
         if workers:
-            progress(f"ending {len(workers)} workers")
-        await asyncio.gather(*(self._workers.end(worker.revision_id) for worker in workers))
+            progress(f"ending {len(workers)} {'worker' if len(workers) == 1 else 'workers'}")
+        await self._workers.end_all()
 
     # The table
 
@@ -254,18 +249,24 @@ class DataPlane:
         self._draining &= {name for name, lifecycle in lifecycles.items() if lifecycle in PRESENT}
         kept.save(self._layout.desired, desired)
 
+    def _require_no_share(self, revision: Revision) -> None:
+        split = self.desired.environment.split(revision.deployment_id)
+        entries = split.entries if split is not None else ()
+        if any(entry.revision_id == revision.revision_id and entry.weight_bps for entry in entries):
+            raise Conflict(
+                f"the revision {revision.revision_id} still has a share of the traffic",
+                details={"revision_id": revision.revision_id, "deployment_id": revision.deployment_id},
+                next_step=f"gtc op traffic set NAME v{revision.sequence}=0% rest=VERSION",
+            )
+
     def _wanted(self, revision_id: str) -> bool:
         revision = self.desired.environment.revision(revision_id)
         present = revision is not None and revision.lifecycle in PRESENT and revision_id not in self._ended
         return present or revision_id in self._warming
 
-    def _routed(self, revision_id: str) -> bool:
-        """Whether requests can be for the revision."""
-        revision = self.desired.environment.revision(revision_id)
-        return revision is not None and revision.lifecycle in {Lifecycle.READY, Lifecycle.DRAINING}
-
     def _start_present(self, revisions: Iterable[Revision]) -> list[Worker]:
-        """Start what is meant to exist and does not; those that are on their way."""
+        """Start what is meant to exist and does not. Those that requests can be for and that are on their first way up:
+        one that keeps failing, or that somebody warms, is not to be waited for."""
         self._require_open()
         starting = []
         for revision in revisions:
@@ -275,7 +276,8 @@ class DataPlane:
             serving = revision.lifecycle is not Lifecycle.WARMING
             if worker is None or (serving and worker.supervision.status.state in {State.FAILED, State.ABSENT}):
                 worker = self._workers.ensure(self.desired, revision, keep=serving)
-            if worker.supervision.status.state is State.STARTING:
+            status = worker.supervision.status
+            if serving and status.state is State.STARTING and status.restarts == 0:
                 starting.append(worker)
         return starting
 
@@ -290,7 +292,7 @@ class DataPlane:
         self._draining.discard(revision.revision_id)
         if self._workers.get(revision.revision_id) is not None:
             await self.publish()
-            await self._workers.end(revision.revision_id)
+        await self._workers.end(revision.revision_id)
 
     async def _until_healthy(self, worker: Worker, revision: Revision) -> None:
         status = await worker.supervision.settled()
@@ -320,7 +322,7 @@ class DataPlane:
         tail = worker.supervision.tail
         last = f": {tail[-1]}" if tail else ""
         return GateFailed(
-            f"v{revision.sequence} did not become healthy: it {status.detail}{last}",
+            f"v{revision.sequence} did not become healthy: {status.detail}{last}",
             details=details,
             next_step=f"read {log}, mend the bundle and stage it again",
         )

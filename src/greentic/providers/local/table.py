@@ -9,6 +9,7 @@ from greentic.spec.deployment import BundleDeployment, DeploymentStatus
 from greentic.spec.environment import Environment
 from greentic.spec.lifecycle import Lifecycle
 from greentic.spec.revision import Revision
+from greentic.spec.rules import canonical_host, canonical_prefix
 
 PIN_SECONDS = 3600
 _LISTED = frozenset({Lifecycle.READY, Lifecycle.DRAINING})
@@ -61,8 +62,8 @@ def _deployment(
         "customer_id": deployment.customer_id,
         "tenant": binding.tenant_selector.tenant,
         "team": binding.tenant_selector.team,
-        "hosts": list(binding.hosts),
-        "path_prefixes": list(binding.path_prefixes),
+        "hosts": [canonical_host(host) for host in binding.hosts],
+        "path_prefixes": [canonical_prefix(prefix) for prefix in binding.path_prefixes],
         "generation": generation(environment, deployment),
         "pin_seconds": PIN_SECONDS,
         "revisions": [

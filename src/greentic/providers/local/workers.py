@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import random
 import shutil
@@ -48,6 +49,7 @@ class Workers:
     changed: Callable[[Worker], None]
     pace: Pace | None = None
     _workers: dict[str, Worker] = field(default_factory=dict)
+    _ending: dict[str, set[asyncio.Task[None]]] = field(default_factory=dict)
 
     def get(self, revision_id: str) -> Worker | None:
         """The revision's worker, None when there is none."""
@@ -76,15 +78,25 @@ class Workers:
         worker.supervision.start(keep=keep)
         return worker
 
-    async def end(self, revision_id: str) -> bool:
-        """End the revision's worker and forget it; whether there was one."""
-        worker = self._workers.get(revision_id)
-        if worker is None:
-            return False
-        await worker.supervision.stop()
-        if self._workers.get(revision_id) is worker:
-            del self._workers[revision_id]
-        return True
+    async def end(self, revision_id: str) -> None:
+        """End the revision's worker and forget it; return when it is gone, whoever asked first.
+
+        A caller that is cancelled does not keep the worker alive.
+        """
+        worker = self._workers.pop(revision_id, None)
+        endings = self._ending.setdefault(revision_id, set())
+        if worker is not None:
+            ending = asyncio.create_task(worker.supervision.stop())
+            endings.add(ending)
+            ending.add_done_callback(endings.discard)
+        if endings:
+            await asyncio.wait(endings)
+        if not endings:
+            self._ending.pop(revision_id, None)
+
+    async def end_all(self) -> None:
+        """End every worker, those included that are on their way out."""
+        await asyncio.gather(*(self.end(revision_id) for revision_id in {*self._workers, *self._ending}))
 
     def forget(self, revision_id: str) -> None:
         """Remove the run state of a revision without a worker; its logs stay."""

@@ -7,6 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 from hypothesis import strategies as st
+from tests.property.samples import other_documents
 
 from greentic.engine.command import Command, Outcome
 from greentic.engine.transition import transition
@@ -178,7 +179,7 @@ ROUGH = st.recursive(
 )
 """What a careless program may hand over as JSON: also lone surrogates, infinities, numbers without end."""
 
-MAPS = {"config_overrides", "non_secret", "secret_refs", "runtime_refs"}
+MAPS = {"config_overrides", "non_secret", "secret_refs", "runtime_refs", "discovered", "files", "snapshot", "target"}
 """Fields whose keys are data, not names of fields."""
 
 
@@ -338,4 +339,5 @@ def reference_documents() -> list[dict[str, Any]]:
                 }
             ],
         },
+        *other_documents(),
     ]

@@ -110,8 +110,8 @@ class MigrateSeedPayload(Payload):
 class MigrateMergePayload(Payload):
     """Bindings of another environment to take over where this one has none."""
 
-    packs: tuple[PackBinding, ...] = ()
-    extensions: tuple[ExtensionBinding, ...] = ()
+    packs: tuple[Asked[PackBinding], ...] = ()
+    extensions: tuple[Asked[ExtensionBinding], ...] = ()
     seed_if_missing: MigrateSeedPayload | None = None
 
 

@@ -143,6 +143,8 @@ _WORDS = {
     "tuple_type": "must be a list",
     "string_type": "must be a text",
     "string_unicode": "holds a text that is not Unicode",
+    "union_tag_invalid": "is of no known kind",
+    "union_tag_not_found": "does not say its kind",
 }
 """Our words for problems that pydantic tells in terms of Python."""
 

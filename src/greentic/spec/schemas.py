@@ -8,35 +8,60 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
+from importlib import import_module
 from typing import Any
 
 from pydantic.json_schema import GenerateJsonSchema
 
 from greentic.spec import verbs
-from greentic.spec.deployment import BundleDeployment
-from greentic.spec.environment import Environment, MessagingEndpoint
 from greentic.spec.errors import NotFound
 from greentic.spec.parsing import Document
-from greentic.spec.revision import PackConfig, PackListLock, Revision, RuntimeConfig
-from greentic.spec.traffic import TrafficSplit
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
-_DOCUMENTS: tuple[type[Document], ...] = (
-    Environment,
-    BundleDeployment,
-    Revision,
-    TrafficSplit,
-    MessagingEndpoint,
-    PackListLock,
-    PackConfig,
-    RuntimeConfig,
-)
+_DOCUMENTS: Mapping[str, str] = {
+    "greentic.environment.v1": "environment:Environment",
+    "greentic.environment-runtime.v1": "runtime:EnvironmentRuntime",
+    "greentic.bundle-deployment.v1": "deployment:BundleDeployment",
+    "greentic.revision.v1": "revision:Revision",
+    "greentic.traffic-split.v1": "traffic:TrafficSplit",
+    "greentic.messaging-endpoint.v1": "environment:MessagingEndpoint",
+    "greentic.pack-list-lock.v1": "revision:PackListLock",
+    "greentic.pack-config.v1": "revision:PackConfig",
+    "greentic.pack-config-input.v1": "pack_config_input:PackConfigInput",
+    "greentic.runtime-config.v1": "revision:RuntimeConfig",
+    "greentic.credentials.v1": "credentials:Credentials",
+    "greentic.revenue-policy.v1": "revenue:RevenuePolicyDocument",
+    "greentic.revenue-policy-predicate.v1": "revenue:RevenuePolicyPredicate",
+    "greentic.trust-root.v1": "trust_root:TrustRootDocument",
+    "greentic.update-channel.v1": "update_channel:UpdateChannelConfig",
+    "greentic.audit.event.v1": "audit:AuditEvent",
+    "greentic.backup-manifest.v1": "backup:BackupManifest",
+    "greentic.backup-artifact.v1": "backup:BackupArtifact",
+    "greentic.snapshot-manifest.v1": "backup:SnapshotManifest",
+    "greentic.rules-pack.index.v1": "rules_pack:RulesPackIndex",
+    "greentic.store-rbac.v1": "store_access:StoreAccess",
+}
+"""By schema discriminator: the module of this room and the type in it, loaded when it is asked for."""
+
+
+def names() -> tuple[str, ...]:
+    """The schema discriminators of the documents; loads none of them."""
+    return tuple(_DOCUMENTS)
 
 
 @cache
+def document(name: str) -> type[Document] | None:
+    """The document with the discriminator `name`, None when there is none."""
+    if name not in _DOCUMENTS:
+        return None
+    module, _, member = _DOCUMENTS[name].partition(":")
+    found: type[Document] = getattr(import_module(f"greentic.spec.{module}"), member)
+    return found
+
+
 def documents() -> Mapping[str, type[Document]]:
-    """The documents by their schema discriminator, such as `greentic.environment.v1`."""
-    return {model.model_fields["schema_"].default: model for model in _DOCUMENTS}
+    """The documents by their schema discriminator, such as `greentic.environment.v1`; loads them all."""
+    return {name: found for name in _DOCUMENTS if (found := document(name)) is not None}
 
 
 def schema(name: str) -> dict[str, Any]:
@@ -44,10 +69,12 @@ def schema(name: str) -> dict[str, Any]:
 
     `$id` is the discriminator as a URN; a document of that kind must carry the discriminator itself.
     """
-    model = documents().get(name)
+    model = document(name)
     if model is None:
         raise NotFound(
-            f"there is no document '{name}'; known are {', '.join(documents())}", details={"schemas": list(documents())}
+            f"there is no document '{name}'; known are {', '.join(_DOCUMENTS)}",
+            details={"schemas": list(_DOCUMENTS)},
+            next_step="gtc schema list",
         )
     generated = _generate(model, name)
     required = generated.setdefault("required", [])

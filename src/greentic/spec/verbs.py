@@ -93,7 +93,7 @@ VERBS: tuple[Verb, ...] = (
         "MigrateSeedPayload",
         "Begin an environment when there is none",
         "spec",
-        precondition=False,
+        permission="env:create",
         internal=True,
         module=_BINDINGS,
     ),

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from jsonschema import Draft202012Validator
+from tests.property.samples import CLOSED
 
 from greentic.engine.transition import TRANSITIONS
 from greentic.spec import errors, schemas, verbs
@@ -24,6 +25,7 @@ def test_the_registry_and_the_engine_agree() -> None:
 
 def test_internal_steps_need_the_permission_of_the_verb_they_serve() -> None:
     assert {verb.name: verb.permission for verb in VERBS if verb.internal} == {
+        "env seed": "env:create",
         "revisions begin-warm": "revisions:warm",
         "revisions complete-drain": "revisions:drain",
     }
@@ -64,7 +66,7 @@ def test_document_schemas(name: str) -> None:
     assert schema["$id"] == f"urn:greentic:schema:{name}"
     assert schema["properties"]["schema"]["const"] == name
     assert "schema" in schema["required"]
-    assert schema["additionalProperties"] is not False
+    assert (schema["additionalProperties"] is False) == (name in CLOSED)
 
 
 def test_an_unknown_document_is_not_found() -> None:

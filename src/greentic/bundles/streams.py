@@ -92,6 +92,7 @@ def unzstd(file: BinaryIO, limits: Limits) -> Iterator[bytes]:
         ratio.check(produced, frame.consumed)
         if chunk:
             yield chunk
+    # The blocks were split here; whether they make a whole frame is for the library to say.
     if not inflater.eof:
         raise refusal(Rule.MALFORMED, "the zstd stream is cut short")
     if file.read(1):

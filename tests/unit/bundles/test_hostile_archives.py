@@ -13,6 +13,7 @@ import pytest
 import zstandard
 from crafted import FORMATS, Member, bundle, changed, pack, tar, tar_gz, tar_zst, without, zip_
 
+from greentic.bundles.inspect import inspect
 from greentic.bundles.limits import Limits
 from greentic.bundles.unpack import unpack
 from greentic.bundles.verify import verify
@@ -154,6 +155,25 @@ def test_limit(tmp_path, form, name):
     assert caught.value.details["rule"] == rule
     assert caught.value.details["limit"]
     assert [path.name for path in tmp_path.iterdir()] == ["hostile.gtbundle"]
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_limits_are_reached_and_not_passed(tmp_path, form):
+    """What a bundle has is exactly what it may have; one less is too little."""
+    members = bundle(Member("a/b/c", bytes(9_000)))
+    (tmp_path / "a").write_bytes(FORMATS[form](members))
+    info = inspect(tmp_path / "a")
+    exact = {
+        "max_archive_bytes": info.size_bytes,
+        "max_entries": len(members) + 2,
+        "max_entry_bytes": 9_000,
+        "max_total_bytes": info.uncompressed_bytes,
+        "max_depth": 3,
+    }
+    assert inspect(tmp_path / "a", limits=Limits(**exact)) == info
+    for limit, value in exact.items():
+        with pytest.raises(BundleError):
+            inspect(tmp_path / "a", limits=Limits(**{**exact, limit: value - 1}))
 
 
 def test_packs_count_toward_the_same_totals(tmp_path):

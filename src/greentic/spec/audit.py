@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from greentic.spec.identifiers import Counter, EnvironmentId, EventId, Sequence, Timestamp
 from greentic.spec.parsing import Document, Json, Text
@@ -34,31 +34,21 @@ class Authorization(Document):
     reason: Text
 
 
-class Pending(Document):
-    """The attempt has begun."""
+class Result(Document):
+    """How it ended: `error` has a kind and a message, `not-yet-implemented` a detail; `pending` has begun."""
 
-    outcome: Literal["pending"]
+    outcome: Literal["pending", "ok", "error", "not-yet-implemented"]
+    kind: Text | None = OMITTED
+    message: Text | None = OMITTED
+    detail: Text | None = OMITTED
 
-
-class Succeeded(Document):
-    """It did what was asked."""
-
-    outcome: Literal["ok"]
-
-
-class Failed(Document):
-    """It was refused or failed, with the kind of the error."""
-
-    outcome: Literal["error"]
-    kind: Text
-    message: Text
-
-
-class Unimplemented(Document):
-    """The verb is known and not there yet."""
-
-    outcome: Literal["not-yet-implemented"]
-    detail: Text
+    @model_validator(mode="after")
+    def _told(self) -> Result:
+        if self.outcome == "error" and (self.kind is None or self.message is None):
+            raise ValueError("an error has a kind and a message")
+        if self.outcome == "not-yet-implemented" and self.detail is None:
+            raise ValueError("what is not yet implemented is told by a detail")
+        return self
 
 
 class AuditEvent(Document):
@@ -77,7 +67,7 @@ class AuditEvent(Document):
     idempotency_key: Text | None = OMITTED
     authorization: Authorization
     phase: Literal["intent", "outcome"] | None = OMITTED
-    result: Annotated[Pending | Succeeded | Failed | Unimplemented, Field(discriminator="outcome")]
+    result: Result
     sequence: Sequence | None = OMITTED
     previous_hash: Hash | None = OMITTED
     hash: Hash | None = OMITTED

@@ -7,7 +7,6 @@ Unknown keys are refused at every level. The types say what each part may hold; 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cached_property
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
@@ -25,7 +24,6 @@ from greentic.spec.revision import Drain
 from greentic.spec.weights import parse_share
 
 SCHEMA = "greentic.env-manifest.v1"
-GREENTIC_SHARE = (RevenueShare(party_id="greentic", basis_points=BASIS_POINTS),)
 
 
 def _said(value: str) -> str:
@@ -60,12 +58,6 @@ def _secret_path(value: str) -> str:
     if any(ord(character) <= 32 or ord(character) == 127 or character in "\\?#%" for character in value):
         raise ValueError("a secret's path holds no white space and none of \\ ? # %")
     return "/".join(parts)
-
-
-def _prefix(value: str) -> str:
-    if not value.startswith("/"):
-        raise ValueError("a path prefix begins with '/'")
-    return value
 
 
 Said = Annotated[str, Field(max_length=MAX_OPAQUE), AfterValidator(_said)]
@@ -117,7 +109,7 @@ class RouteSection(Payload):
     """Which requests reach a deployment."""
 
     hosts: tuple[Said, ...] = ()
-    path_prefixes: tuple[Annotated[Said, AfterValidator(_prefix)], ...] = ()
+    path_prefixes: tuple[Said, ...] = ()
     tenant_selector: SelectorSection = Field(default_factory=SelectorSection)
 
     def binding(self) -> RouteBinding:
@@ -171,7 +163,7 @@ class BundleEntry(Payload):
     config_overrides: Overrides | None = None
     route_binding: RouteSection | None = None
 
-    @cached_property
+    @property
     def shares(self) -> tuple[RevenueShare, ...] | None:
         """The revenue shares as a deployment records them, None when they are not said."""
         if self.revenue_share is None:
@@ -180,7 +172,7 @@ class BundleEntry(Payload):
             RevenueShare(party_id=entry.party_id, basis_points=entry.basis_points) for entry in self.revenue_share
         )
 
-    @cached_property
+    @property
     def weights(self) -> tuple[int, ...]:
         """Basis points of each revision; without any said, equal shares and the remainder to the first."""
         if self.revisions is None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import Any
@@ -73,8 +74,11 @@ def read_text(data: bytes, origin: str) -> ManifestText:
         text = data.decode().removeprefix(_BOM)
     except UnicodeDecodeError as error:
         raise SpecViolation("Malformed", f"{origin} is not UTF-8: {error.reason} at byte {error.start}") from None
-    if PurePath(origin).suffix.lower() == ".json" or text.lstrip()[:1] == "{":
+    if PurePath(origin).suffix.lower() == ".json":
         return ManifestText(origin, parse_json(text, origin))
+    if text.lstrip()[:1] == "{":
+        with suppress(SpecViolation):  # it may still be YAML in flow style
+            return ManifestText(origin, parse_json(text, origin))
     return _Builder(origin).read(text)
 
 

@@ -208,17 +208,18 @@ class Turn:
             raise failures.unconfirmed(self._folder, error) from error
 
     def _redo(self, commit: Mapping[str, Any]) -> None:
-        outcome = chain.Entry(commit["outcome"])
-        head = self._audit.head
-        if head is None or head.sequence < outcome.sequence:
-            self._files.sync_folder(self._folder)
-            self._audit.append([outcome], sync=False)
-        record = record_of(commit)
+        outcome, record, head = chain.Entry(commit["outcome"]), record_of(commit), self._audit.head
+        unlogged = head is None or head.sequence < outcome.sequence
+        unrecorded = False
         if not self.ledger.expired(record, self.moment):
             found = self.ledger.find(record["key"], self.moment)
-            if found is None or found["generation"] != record["generation"]:
-                self._files.sync_folder(self._folder)
-                self.ledger.append(record, self.moment, sync=False)
+            unrecorded = found is None or found["generation"] != record["generation"]
+        if unlogged or unrecorded:
+            self._files.sync_folder(self._folder)  # the rename may not be durable yet; nothing may speak of it before
+        if unlogged:
+            self._audit.append([outcome], sync=False)
+        if unrecorded:
+            self.ledger.append(record, self.moment, sync=False)
 
     def _announce_and_close(self, attempt: Attempt, error: GreenticError | None) -> None:
         mint = self._settings.mint

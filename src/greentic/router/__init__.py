@@ -1,0 +1,1 @@
+"""The data path: match a request, choose a revision, forward, stamp, drain, acknowledge. Touches no store."""

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from greentic.bundles.digests import digest_file
+from greentic.bundles.manifest import SetupQuestion
+from greentic.bundles.questions import validate_answers
 from greentic.bundles.unpack import UnpackedBundle, unpack
 from greentic.spec.capabilities import Slot
 from greentic.spec.deployment import Overrides
@@ -86,13 +88,7 @@ def discard(folder: Path, revision_id: str) -> None:
 def _freeze(
     draft: Path, revision_id: str, bundle: UnpackedBundle, archive_digest: str, entry: str, overrides: Overrides
 ) -> Prepared:
-    known = {pack.pack_id for pack in bundle.packs}
-    for pack_id in overrides:
-        if pack_id not in known:
-            raise InvalidArgument(
-                f"the bundle has no pack '{pack_id}' to configure; it has {', '.join(sorted(known))}",
-                details={"packs": sorted(known)},
-            )
+    values = parameters({pack.pack_id: pack.manifest.setup for pack in bundle.packs}, entry, overrides)
     base = f"revisions/{revision_id}"
     lock = PackListLock(
         revision_id=revision_id,
@@ -107,25 +103,46 @@ def _freeze(
         ),
     )
     _write(draft / "pack-list.lock", lock.to_json())
-    configs: dict[str, Mapping[str, Any]] = {}
-    for pack in bundle.packs:
-        given = dict(overrides.get(pack.pack_id, {}))
-        answers = pack.manifest.validate_answers(given) if pack.pack_id == entry or pack.manifest.setup else given
-        if not answers:
-            continue
-        config = PackConfig(pack_id=pack.pack_id, revision_id=revision_id, non_secret=answers)
-        configs[pack.pack_id] = config.to_json()
+    for pack_id, answers in values.items():
+        config = PackConfig(pack_id=pack_id, revision_id=revision_id, non_secret=answers)
         (draft / "pack-configs").mkdir(exist_ok=True, mode=0o700)
-        _write(draft / "pack-configs" / f"{pack.pack_id}.json", configs[pack.pack_id])
-    values = {pack_id: config["non_secret"] for pack_id, config in configs.items()}
+        _write(draft / "pack-configs" / f"{pack_id}.json", config.to_json())
     return Prepared(
         archive_digest,
         bundle.manifest.version,
         tuple(PackListEntry(pack_id=pack.pack_id, version=pack.version, digest=pack.digest) for pack in bundle.packs),
         f"{base}/pack-list.lock",
-        tuple(f"{base}/pack-configs/{pack_id}.json" for pack_id in sorted(configs)),
-        f"sha256:{digest(values)}" if values else content_digest(b""),
+        tuple(f"{base}/pack-configs/{pack_id}.json" for pack_id in sorted(values)),
+        parameters_digest(values),
     )
+
+
+def parameters(
+    setups: Mapping[str, tuple[SetupQuestion, ...]], entry: str, overrides: Overrides
+) -> dict[str, dict[str, Any]]:
+    """What each pack is given, by pack: `overrides` with the defaults of the pack's questions; nothing for the others.
+
+    `setups` are the questions of each pack of the bundle, `entry` is the pack that runs. Raises InvalidArgument for a
+    pack that is not there and for answers that do not fit.
+    """
+    for pack_id in overrides:
+        if pack_id not in setups:
+            raise InvalidArgument(
+                f"the bundle has no pack '{pack_id}' to configure; it has {', '.join(sorted(setups))}",
+                details={"packs": sorted(setups)},
+            )
+    values: dict[str, dict[str, Any]] = {}
+    for pack_id, setup in setups.items():
+        given = dict(overrides.get(pack_id, {}))
+        answers = validate_answers(pack_id, setup, given) if pack_id == entry or setup else given
+        if answers:
+            values[pack_id] = answers
+    return values
+
+
+def parameters_digest(values: Mapping[str, Mapping[str, Any]]) -> str:
+    """The digest of frozen parameters, as a revision records it in `config_digest`."""
+    return f"sha256:{digest(values)}" if values else content_digest(b"")
 
 
 def _require_capabilities(environment: Environment, bundle: UnpackedBundle) -> None:

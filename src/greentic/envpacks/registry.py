@@ -11,12 +11,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING
 
 from greentic.envpacks.deployer import Deployer, DeployerContext
 from greentic.spec.capabilities import Slot
 from greentic.spec.environment import Environment
 from greentic.spec.errors import Conflict, NotFound, ProviderError
 from greentic.spec.references import PackDescriptor
+
+if TYPE_CHECKING:
+    from greentic.envpacks.credentials import DeployerCredentials
+    from greentic.envpacks.preflight import ToolCheck
+    from greentic.envpacks.secrets import Secrets, SecretsContext
 
 GROUP = "greentic.env_packs"
 
@@ -25,8 +31,9 @@ GROUP = "greentic.env_packs"
 class EnvPack:
     """One installed env-pack.
 
-    `versions` are the descriptor versions it serves, as a caret range such as `^0.1.0`. `deployer` makes the deployer;
-    it is None for packs of other slots.
+    `versions` are the descriptor versions it serves, as a caret range such as `^0.1.0`. `deployer` makes the deployer,
+    `secrets` the store of secrets; each is None for packs of other slots. `credentials` makes what a deployer needs to
+    be allowed, `preflight` checks the tools it uses.
     """
 
     path: str
@@ -34,6 +41,14 @@ class EnvPack:
     versions: str
     summary: str
     deployer: Callable[[DeployerContext], Deployer] | None = None
+    secrets: Callable[[SecretsContext], Secrets] | None = None
+    credentials: Callable[[], DeployerCredentials] | None = None
+    preflight: Callable[[], tuple[ToolCheck, ...]] | None = None
+
+    @property
+    def descriptor(self) -> str:
+        """What is bound when somebody names the path alone: the version that `versions` begins with."""
+        return f"{self.path}@{self.versions.removeprefix('^')}"
 
     def serves(self, version: str) -> bool:
         """Whether a binding of `version` is served."""
@@ -54,6 +69,11 @@ class Registry:
     def paths(self) -> tuple[str, ...]:
         """The descriptor paths that are known, sorted."""
         return tuple(sorted(self._offers))
+
+    def named(self, path: str) -> EnvPack | None:
+        """The env-pack of that path, None when no installed distribution offers it; ProviderError."""
+        offer = self._offers.get(path)
+        return None if offer is None else offer()
 
     def resolve(self, kind: str, slot: Slot) -> EnvPack:
         """The env-pack of the descriptor `kind` for `slot`.
@@ -95,6 +115,19 @@ class Registry:
         if pack.deployer is None:
             raise ProviderError(f"'{binding.kind}' offers no deployer")
         return pack.deployer(context)
+
+    def secrets(self, environment: Environment, context: SecretsContext) -> Secrets:
+        """The store of secrets that the environment is bound to; Conflict when the slot is empty."""
+        binding = environment.binding(Slot.SECRETS)
+        if binding is None:
+            raise Conflict(
+                f"the environment '{environment.environment_id}' has no place for secrets",
+                next_step="gtc op env-packs add secrets greentic.secrets.dev-store",
+            )
+        pack = self.resolve(binding.kind, Slot.SECRETS)
+        if pack.secrets is None:
+            raise ProviderError(f"'{binding.kind}' offers no store of secrets")
+        return pack.secrets(context)
 
 
 @cache

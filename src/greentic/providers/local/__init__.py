@@ -11,7 +11,10 @@ from greentic.envpacks.registry import EnvPack
 from greentic.spec.capabilities import Slot
 
 if TYPE_CHECKING:
+    from greentic.envpacks.credentials import DeployerCredentials
     from greentic.envpacks.deployer import Deployer, DeployerContext
+    from greentic.envpacks.preflight import ToolCheck
+    from greentic.envpacks.secrets import Secrets, SecretsContext
 
 VERSIONS = "^0.1.0"
 
@@ -24,6 +27,8 @@ def local_process() -> EnvPack:
         versions=VERSIONS,
         summary="runs each revision as a supervised process on this machine, behind a router process",
         deployer=_deployer,
+        credentials=_credentials,
+        preflight=_preflight,
     )
 
 
@@ -34,6 +39,7 @@ def dev_store() -> EnvPack:
         slot=Slot.SECRETS,
         versions=VERSIONS,
         summary="keeps secrets in a file on this machine, for development",
+        secrets=_secrets,
     )
 
 
@@ -71,3 +77,21 @@ def _deployer(context: DeployerContext) -> Deployer:
     from greentic.providers.local.deployer import LocalProcessDeployer
 
     return LocalProcessDeployer(context)
+
+
+def _secrets(context: SecretsContext) -> Secrets:
+    from greentic.providers.local.secrets import DevStore
+
+    return DevStore(context)
+
+
+def _credentials() -> DeployerCredentials:
+    from greentic.providers.local.credentials import LocalCredentials
+
+    return LocalCredentials()
+
+
+def _preflight() -> tuple[ToolCheck, ...]:
+    from greentic.providers.local.preflight import checks
+
+    return checks()

@@ -187,6 +187,7 @@ def main(arguments: list[str]) -> int:
     if options.detach:
         os.setsid()
         os.chdir("/")
+        _let_go({0, 1, 2, options.ready_fd, options.desired_fd})
     told = _teller(options.ready_fd)
     layout = Layout(options.folder.absolute())
     layout.prepare()
@@ -197,6 +198,14 @@ def main(arguments: list[str]) -> int:
     except lock.Held:
         told({"held": True})
         return EX_TEMPFAIL
+
+
+def _let_go(kept: set[int | None]) -> None:
+    """Close what the caller had open: a pipe that the background holds would never end for whoever reads it."""
+    for entry in list(Path("/dev/fd").iterdir()):
+        if int(entry.name) not in kept:
+            with contextlib.suppress(OSError):
+                os.close(int(entry.name))
 
 
 def _run(layout: Layout, environment_id: str, desired_fd: int | None, told: Told) -> int:

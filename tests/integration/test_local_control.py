@@ -141,6 +141,18 @@ async def test_a_stale_socket_is_nobodys(world: World) -> None:
 
 
 @in_world
+async def test_a_call_that_a_stop_interrupts_is_told_so(world: World) -> None:
+    mute = "#!/usr/bin/env python3\nimport signal\nsignal.pause()\n"
+    world.bundle(V1, {"server": mute}, {"kind": "process", "command": ["./server"]}, timeout=60)
+    warming = asyncio.create_task(world.deployer.warm_revision(world.desired, V1))
+    await world.until(lambda seen: seen.running and seen.revisions[V1].process_id)
+    assert await world.deployer.stop(world.desired) is True
+    with pytest.raises(Conflict, match=r"stopped meanwhile|ended while it was warmed"):
+        await warming
+    assert processes_of(world.folder) == []
+
+
+@in_world
 async def test_a_verb_during_the_end_is_refused_or_starts_another(world: World) -> None:
     world.bundle(V1)
     await world.warm(V1)

@@ -146,8 +146,7 @@ def verification(folder: Path, count: int) -> None:
     assert report.ok
     assert report.entries == count
     size = path.stat().st_size / 1e6
-    print(f"
-verification of {count} entries ({size:.0f} MB): {seconds:.2f} s, {count / seconds:,.0f} entries/s")
+    print(f"\nverification of {count} entries ({size:.0f} MB): {seconds:.2f} s, {count / seconds:,.0f} entries/s")
     print(f"  of which the processor was busy for {busy:.2f} s: {count / busy:,.0f} entries/s")
 
 

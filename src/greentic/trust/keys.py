@@ -240,6 +240,7 @@ def _check_public(folder: int, path: Path, key: OperatorKey) -> bool:
 
 def _create(folder: int, path: Path, entropy: Callable[[int], bytes]) -> OperatorKey:
     """A new key that stands complete at `path`, or the one that somebody else was quicker with."""
+    pem = pem_of(_V1 + entropy(SEED_BYTES), "PRIVATE KEY")
     if _exists(folder, _public_name(path)):
         # Whoever was quicker writes the private half first: when it is still missing, it was lost.
         with contextlib.suppress(FileNotFoundError):
@@ -249,7 +250,6 @@ def _create(folder: int, path: Path, entropy: Callable[[int], bytes]) -> Operato
             details={"path": str(path)},
             next_step=f"put the key back at {path}, or remove {path}.pub to begin with a new one",
         )
-    pem = pem_of(_V1 + entropy(SEED_BYTES), "PRIVATE KEY")
     _publish(folder, path.name, pem.encode(), _PRIVATE_MODE)
     return _read(folder, path)
 

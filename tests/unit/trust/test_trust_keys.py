@@ -130,11 +130,14 @@ class TestCreation:
             found = list(pool.map(created, paths))
         assert all(found[number] == keys.load(paths[number]).key_id for number in range(40))
 
-    def test_the_loser_reads_what_the_winner_wrote(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("before_its_public_half", [False, True])
+    def test_the_loser_reads_what_the_winner_wrote(self, tmp_path: Path, before_its_public_half: bool) -> None:
         path = tmp_path / "key.pem"
 
         def overtaken(size: int) -> bytes:
             place(tmp_path, b"\2" * size)
+            if before_its_public_half:
+                path.with_name("key.pem.pub").unlink()
             return b"\1" * size
 
         assert keys.load_or_create(path, overtaken).key_id == OperatorKey.from_seed(b"\2" * 32).key_id

@@ -378,6 +378,19 @@ class TestChain:
         pair = (versions[-1].document_bytes, versions[-1].envelope_bytes)
         assert checked([*versions, revenue.sign(document, pair, BOB, later, NOW)], later).ok
 
+    def test_a_trusted_version_that_names_no_digest_vouches_for_nothing(self) -> None:
+        root = trusting(ALICE, BOB)
+        first, second = chain(ALICE, BOB, root=root)
+        silent = SignedVersion(second.document, second.document_bytes, forged(BOB, second.document_bytes, "v2.json"))
+        assert checked([first, second], without(root, ALICE)).ok
+        assert found(checked([first, silent], without(root, ALICE))) == 1
+
+    def test_the_first_version_names_none_before_it(self) -> None:
+        data = chain(ALICE, ALICE)[1].document_bytes.replace(b'"version": 2', b'"version": 1')
+        first = SignedVersion(revenue.read(data), data, forged(ALICE, data))
+        assert revenue.verify(data, first.envelope_bytes, trusting(ALICE))
+        assert checked([first], trusting(ALICE)).finding == BadLink(1, "the first version names one before it")
+
     def test_a_broken_voucher_proves_nothing_before_it(self) -> None:
         root = trusting(ALICE, BOB)
         versions = chain(ALICE, BOB, root=root)

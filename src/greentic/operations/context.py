@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
 
 from greentic.engine.command import Command
 from greentic.envpacks.deployer import Deployer, DeployerContext, DesiredState, Progress, silent
 from greentic.envpacks.registry import Registry
 from greentic.spec.capabilities import Slot
+from greentic.spec.environment import ExtensionBinding, PackBinding
 from greentic.spec.errors import CorruptDocument
 from greentic.spec.parsing import Payload
 from greentic.store.contract import Applied, Store, Stored
@@ -19,6 +22,7 @@ from greentic.store.contract import Applied, Store, Stored
 class Context:
     """The surroundings of one verb.
 
+    `actor` is the authenticated user, whom policies know; `by` is who is recorded as having done it, often the same.
     `now` gives RFC 3339 timestamps, `mint` fresh ULIDs. `key` is the caller's idempotency key, None when it gave none;
     a verb of several steps derives one key per step. `expected_generation` and `if_match` guard the first change only:
     what the verb itself commits afterwards is not somebody else's change. `dry_run` computes without committing.
@@ -27,6 +31,7 @@ class Context:
     store: Store
     registry: Registry
     actor: str
+    by: str
     now: Callable[[], str]
     mint: Callable[[], str]
     progress: Progress = silent
@@ -55,16 +60,22 @@ class Context:
         """The deployer of the environment, by its slot."""
         environment = stored.environment
         folder = self.store.artifacts(environment.environment_id)
-        binding = environment.binding(Slot.DEPLOYER)
-        answers = {}
-        if binding is not None and binding.answers_ref is not None:
-            try:
-                answers = json.loads((folder / binding.answers_ref).read_bytes())
-            except (OSError, ValueError) as error:
-                raise CorruptDocument(
-                    f"the deployer's answers ({binding.answers_ref}) cannot be read: {error}"
-                ) from None
+        answers = self.answers(environment.binding(Slot.DEPLOYER), folder)
         return self.registry.deployer(environment, DeployerContext(environment.environment_id, folder, answers))
+
+    def answers(self, binding: PackBinding | ExtensionBinding | None, folder: Path) -> dict[str, Any]:
+        """The answers of a binding; none when it has none, CorruptDocument when they cannot be read."""
+        if binding is None or binding.answers_ref is None:
+            return {}
+        try:
+            found = json.loads((folder / binding.answers_ref).read_bytes())
+        except (OSError, ValueError) as error:
+            raise CorruptDocument(
+                f"the answers of {binding.kind} ({binding.answers_ref}) cannot be read: {error}"
+            ) from None
+        if not isinstance(found, dict):
+            raise CorruptDocument(f"the answers of {binding.kind} ({binding.answers_ref}) are not an object")
+        return found
 
     def with_key(self, suffix: str) -> Context:
         """The same surroundings for a part of a larger verb, with a key of its own."""

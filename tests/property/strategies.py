@@ -114,7 +114,8 @@ class Scene:
 def weights(draw: st.DrawFn, count: int, *, zeros: bool = False) -> list[int]:
     """`count` weights that sum to exactly 10,000, awkward ones as likely as round ones."""
     least = 0 if zeros else 1
-    cut = st.one_of(st.integers(least, 10_000 - least), st.sampled_from([1, 3, 100, 3_333, 5_000, 9_999]))
+    edges = [0, 0, 10_000] if zeros else []
+    cut = st.one_of(st.sampled_from([*edges, 1, 3, 100, 3_333, 5_000, 9_999]), st.integers(least, 10_000 - least))
     cuts = draw(st.lists(cut, min_size=count - 1, max_size=count - 1, unique=not zeros))
     bounds = [0, *sorted(cuts), 10_000]
     return [after - before for before, after in pairwise(bounds)]

@@ -8,10 +8,15 @@ from typing import Any
 import click
 
 from greentic.cli.invocation import Invocation, need, verb
-from greentic.cli.nouns import Noun
+from greentic.cli.nouns import LazyGroup
+
+FURTHER = {
+    "doctor": ("greentic.cli.doctor:doctor", "Check everything; each finding comes with its fix."),
+    "repair": ("greentic.cli.doctor:repair", "Mend what can be mended without guessing."),
+}
 
 
-@click.group(cls=Noun)
+@click.group(cls=LazyGroup, table=FURTHER)
 def env() -> None:
     """Environments: the places where workers run."""
 

@@ -29,6 +29,14 @@ Result = Mapping[str, Any]
 View = Callable[[Result], None]
 
 
+@dataclass(frozen=True, slots=True)
+class Concluded:
+    """A result that is told like any other but ends with a status of its own, such as findings of the doctor."""
+
+    result: Result
+    status: int
+
+
 def store_root(given: Path | None) -> Path:
     """Where environments live: --store-root, $GREENTIC_STORE_ROOT, else ~/.greentic/environments."""
     if given is not None:
@@ -78,11 +86,14 @@ class Invocation:
         from greentic.envpacks.registry import Registry
         from greentic.operations.context import Context
         from greentic.store.files import FilesStore
+        from greentic.store.policies import PolicyAuthorizer
 
+        root, user = store_root(self.root), actor()
         return Context(
-            store=FilesStore(store_root(self.root)),
+            store=FilesStore(root, authorize=PolicyAuthorizer(root)),
             registry=Registry.installed(),
-            actor=self.by or actor(),
+            actor=user,
+            by=self.by or user,
             now=now,
             mint=mint,
             progress=self.progress,
@@ -94,13 +105,13 @@ class Invocation:
 
 
 def actor() -> str:
-    """Who asks: the name of the user this process runs as."""
-    import getpass
+    """Who asks: the user this process runs as, by the system's word and not by the environment's."""
+    import pwd
 
     try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return f"uid-{os.getuid()}"
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return f"uid-{os.geteuid()}"
 
 
 def now() -> str:
@@ -169,7 +180,10 @@ def verb(
                 outcome = action(invocation, **arguments)
                 if isinstance(outcome, Awaitable):
                     outcome = _run(outcome)
-                _told(invocation, outcome, view)
+                concluded = outcome if isinstance(outcome, Concluded) else Concluded(outcome, 0)
+                _told(invocation, concluded.result, view)
+                if concluded.status:
+                    raise click.exceptions.Exit(concluded.status)
 
         decorated: Callable[..., None] = callback
         for option in reversed(_options(changes)):

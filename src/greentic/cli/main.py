@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
-from importlib import import_module
-from typing import Any, NoReturn
+from collections.abc import Sequence
+from typing import NoReturn
 
 import click
 
-from greentic.cli.nouns import Noun
+from greentic.cli.nouns import LazyGroup
 
 NOUNS = {
     "bundle": ("greentic.cli.bundle:bundle", "Write, build and check bundles: the packaged workers."),
@@ -25,43 +24,11 @@ OPERATIONS = {
     "traffic": ("greentic.cli.traffic:traffic", "The dial: set, roll back, look."),
     "deploy": ("greentic.cli.deploy:deploy", "One command from a bundle to a running worker."),
     "status": ("greentic.cli.status:status", "One tree: deployments, revisions, shares, health."),
+    "audit": ("greentic.cli.audit:audit", "Who changed what, when; verified offline."),
+    "backup": ("greentic.cli.backup:backup", "Go back to an earlier document."),
+    "policy": ("greentic.cli.policy:policy", "Who may change what."),
     "schema": ("greentic.cli.schema:schema", "JSON Schemas of the documents."),
 }
-
-
-class LazyGroup(Noun):
-    """A group whose commands are imported when they are called; the help text needs only the table."""
-
-    def __init__(self, *args: Any, table: Mapping[str, tuple[str, str]], **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._table = table
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(self._table)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        entry = self._table.get(cmd_name)
-        if entry is None:
-            return None
-        module, _, attribute = entry[0].partition(":")
-        command = getattr(import_module(module), attribute)
-        assert isinstance(command, click.Command)
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, summary) for name, (_, summary) in self._table.items()])
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args and args[0] not in self._table and not args[0].startswith("-"):
-            from difflib import get_close_matches
-
-            near = get_close_matches(args[0], self._table, n=1)
-            hint = f" Did you mean '{near[0]}'?" if near else f" There is: {', '.join(self._table)}."
-            raise click.UsageError(f"No such command '{args[0]}'.{hint}", ctx)
-        return super().resolve_command(ctx, args)
 
 
 def _version(ctx: click.Context, _: click.Parameter, value: bool) -> None:

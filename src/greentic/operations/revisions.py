@@ -168,10 +168,12 @@ async def drain(context: Context, environment_id: str, revision: Revision) -> di
     return {**told, "finished": report.finished, "cut": report.cut, "seconds": round(report.seconds, 3)}
 
 
-async def archive(context: Context, environment_id: str, revision: Revision) -> dict[str, Any]:
+async def archive(
+    context: Context, environment_id: str, revision: Revision, *, drained: bool = False
+) -> dict[str, Any]:
     """Archive for good: the record first, then nothing is left running. The files stay until the deployment goes."""
     payload = RevisionPayload(revision_id=revision.revision_id)
-    if revision.lifecycle is Lifecycle.READY and not context.dry_run:
+    if revision.lifecycle is Lifecycle.READY and not drained and not context.dry_run:
         await drain(context.with_key("drain"), environment_id, revision)
     applied = context.apply(environment_id, "revisions", "archive", payload)
     if not context.dry_run:

@@ -74,7 +74,7 @@ async def set_split(
     payload = SetTrafficSplitPayload(
         deployment_id=deployment.deployment_id,
         entries=entries,
-        updated_by=context.actor,
+        updated_by=context.by,
         authorization_ref=authorization_ref,
         note=note,
     )
@@ -98,7 +98,7 @@ async def rollback(
     payload = RollbackTrafficSplitPayload(
         deployment_id=deployment.deployment_id,
         to_generation=to_generation,
-        updated_by=context.actor,
+        updated_by=context.by,
         note=note,
     )
     if not context.dry_run:
@@ -115,7 +115,7 @@ async def clear(context: Context, environment_id: str, word: str, *, note: str |
     """No traffic for the deployment any more; every router has let go of it when this returns."""
     stored = context.store.load(environment_id)
     deployment = names.deployment(stored.environment, word)
-    payload = ClearTrafficSplitPayload(deployment_id=deployment.deployment_id, updated_by=context.actor, note=note)
+    payload = ClearTrafficSplitPayload(deployment_id=deployment.deployment_id, updated_by=context.by, note=note)
     applied = context.apply(environment_id, "traffic", "clear", payload)
     told: dict[str, Any] = {
         "environment_id": environment_id,

@@ -83,6 +83,7 @@ class Decision:
     allowed: bool
     policy: str
     reason: str
+    next_step: str | None = None
 
 
 Transition = Callable[[Environment | None, Command, str], Outcome]

@@ -340,6 +340,7 @@ def _demand(attempt: Attempt) -> None:
         raise Denied(
             f"{command.actor} may not {command.noun} {command.verb} in '{command.environment_id}': {decision.reason}",
             details={"policy": decision.policy, "reason": decision.reason, "actor": command.actor},
+            next_step=decision.next_step,
         )
 
 

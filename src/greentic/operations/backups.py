@@ -1,0 +1,62 @@
+"""Backups of an environment's document: list, create, restore, prune."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from greentic.operations.context import Context, desired
+from greentic.operations.kept import files
+from greentic.spec.capabilities import Slot
+from greentic.store.backup import Backup, Rule
+from greentic.store.restoring import Backups
+
+
+def list_(context: Context, environment_id: str) -> dict[str, Any]:
+    """Every backup, oldest first."""
+    kept = Backups(files(context)).list(environment_id)
+    return {"environment_id": environment_id, "backups": [_document(backup) for backup in kept]}
+
+
+def create(context: Context, environment_id: str) -> dict[str, Any]:
+    """Keep the present state until somebody removes it."""
+    name = Backups(files(context)).create(environment_id, idempotency_key=context.step_key(""), actor=context.actor)
+    return {"environment_id": environment_id, "backup": name}
+
+
+async def restore(context: Context, environment_id: str, name: str | None) -> dict[str, Any]:
+    """Make a backup the present state (None: the newest trustworthy one); a running data plane follows."""
+    applied = Backups(files(context)).restore(
+        environment_id,
+        name,
+        idempotency_key=context.step_key(""),
+        actor=context.actor,
+        expected_generation=context.expected_generation,
+    )
+    if applied.environment.binding(Slot.DEPLOYER) is not None:
+        deployer = context.deployer(applied)
+        if (await deployer.observe(desired(applied))).running:
+            await deployer.reconcile(desired(applied), context.progress)
+    return {
+        "environment_id": environment_id,
+        "backup": applied.result["backup"],
+        "restored_generation": applied.result["restored_generation"],
+        "generation": applied.generation,
+    }
+
+
+def prune(context: Context, environment_id: str, last: int, days: int) -> dict[str, Any]:
+    """Remove the backups of changes beyond the newest `last` and the newest of each of `days` days."""
+    removed = Backups(files(context)).prune(
+        environment_id, Rule(last, days), idempotency_key=context.step_key(""), actor=context.actor
+    )
+    return {"environment_id": environment_id, "removed": list(removed)}
+
+
+def _document(backup: Backup) -> dict[str, Any]:
+    return {
+        "name": backup.name,
+        "created_at": backup.created_at.isoformat().replace("+00:00", "Z"),
+        "generation": backup.generation,
+        "origin": backup.origin,
+        "size_bytes": backup.size,
+    }

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+from dataclasses import dataclass
 from typing import Any
 
 from greentic.engine.command import Command, Outcome
@@ -36,40 +37,48 @@ _INLINE = "inline://"
 _OF_HISTORY = ("removed_at", "removed_by", "removed_note")
 
 
+@dataclass(frozen=True, slots=True)
+class Said:
+    """Who is recorded as having done it, and why."""
+
+    by: str
+    note: str | None
+
+
 def add_pack(environment: Environment, payload: AddPackBindingPayload, command: Command, now: str) -> Outcome:
     """Fill an empty slot; Conflict when it is bound, InvalidArgument for a slot that holds no binding."""
-    return _add(environment, _asked_pack(payload), payload.note, command, now)
+    return _add(environment, _asked_pack(payload), _said(payload, command), command, now)
 
 
 def update_pack(environment: Environment, payload: UpdatePackBindingPayload, command: Command, now: str) -> Outcome:
     """Replace what fills a slot; NotFound when it is empty. The same binding again changes nothing."""
-    return _update(environment, _asked_pack(payload), payload.note, command, now)
+    return _update(environment, _asked_pack(payload), _said(payload, command), command, now)
 
 
 def remove_pack(environment: Environment, payload: RemovePackBindingPayload, command: Command, now: str) -> Outcome:
     """Empty a slot; NotFound when it is empty."""
-    return _remove(environment, _slot(payload.slot), payload.note, command, now)
+    return _remove(environment, _slot(payload.slot), _said(payload, command), command, now)
 
 
 def rollback_pack(environment: Environment, payload: RollbackPackBindingPayload, command: Command, now: str) -> Outcome:
     """Bring back an earlier binding of a slot, as a new generation; so it can itself be undone."""
-    return _rollback(environment, _slot(payload.slot), payload.to_generation, payload.note, command, now)
+    return _rollback(environment, _slot(payload.slot), payload.to_generation, _said(payload, command), command, now)
 
 
 def add_extension(environment: Environment, payload: AddExtensionPayload, command: Command, now: str) -> Outcome:
     """Bind an extension; Conflict when the same path and instance is bound."""
-    return _add(environment, _asked_extension(payload), payload.note, command, now)
+    return _add(environment, _asked_extension(payload), _said(payload, command), command, now)
 
 
 def update_extension(environment: Environment, payload: UpdateExtensionPayload, command: Command, now: str) -> Outcome:
     """Replace an extension's version or answers; NotFound when it is not bound."""
-    return _update(environment, _asked_extension(payload), payload.note, command, now)
+    return _update(environment, _asked_extension(payload), _said(payload, command), command, now)
 
 
 def remove_extension(environment: Environment, payload: RemoveExtensionPayload, command: Command, now: str) -> Outcome:
     """Take an extension out; NotFound when it is not bound."""
     key = (Slot.EXTENSION, payload.kind_path, payload.instance_id or "")
-    return _remove(environment, key, payload.note, command, now)
+    return _remove(environment, key, _said(payload, command), command, now)
 
 
 def rollback_extension(
@@ -77,7 +86,7 @@ def rollback_extension(
 ) -> Outcome:
     """Bring back an earlier binding of an extension, as a new generation; so it can itself be undone."""
     key = (Slot.EXTENSION, payload.kind_path, payload.instance_id or "")
-    return _rollback(environment, key, payload.to_generation, payload.note, command, now)
+    return _rollback(environment, key, payload.to_generation, _said(payload, command), command, now)
 
 
 def bound(environment: Environment, key: Key) -> Binding | None:
@@ -112,7 +121,7 @@ def place(environment: Environment, binding: Binding) -> Environment:
     return environment.model_copy(update={field: replaced if binding in replaced else (*held, binding)})
 
 
-def _add(environment: Environment, asked: Binding, note: str | None, command: Command, now: str) -> Outcome:
+def _add(environment: Environment, asked: Binding, said: Said, command: Command, now: str) -> Outcome:
     key = key_of(asked)
     live = bound(environment, key)
     if live is not None:
@@ -121,10 +130,10 @@ def _add(environment: Environment, asked: Binding, note: str | None, command: Co
             details={"kind": live.kind, "generation": live.generation},
             next_step=f"gtc op {command.noun} update, to bind another",
         )
-    return _bind(environment, asked, note, command, now)
+    return _bind(environment, asked, said, command, now)
 
 
-def _update(environment: Environment, asked: Binding, note: str | None, command: Command, now: str) -> Outcome:
+def _update(environment: Environment, asked: Binding, said: Said, command: Command, now: str) -> Outcome:
     key = key_of(asked)
     live = bound(environment, key)
     if live is None:
@@ -133,10 +142,10 @@ def _update(environment: Environment, asked: Binding, note: str | None, command:
         return Outcome(environment, {"binding": live.to_json(), "generation": live.generation}, changed=False)
     # What a newer version wrote into the binding stays; what we know is replaced as a whole.
     changed = live.model_copy(update={field: getattr(asked, field) for field in ("kind", "pack_ref", "answers_ref")})
-    return _bind(environment, changed, note, command, now)
+    return _bind(environment, changed, said, command, now)
 
 
-def _remove(environment: Environment, key: Key, note: str | None, command: Command, now: str) -> Outcome:
+def _remove(environment: Environment, key: Key, said: Said, command: Command, now: str) -> Outcome:
     live = bound(environment, key)
     if live is None:
         raise _unbound(environment, key, command)
@@ -144,9 +153,7 @@ def _remove(environment: Environment, key: Key, note: str | None, command: Comma
     emptied = environment.model_copy(
         update={field: tuple(found for found in getattr(environment, field) if found is not live)}
     )
-    gone = _superseded(live).model_copy(
-        update={"removed_at": now, "removed_by": command.actor, "removed_note": note or None}
-    )
+    gone = _superseded(live).model_copy(update={"removed_at": now, "removed_by": said.by, "removed_note": said.note})
     return Outcome(
         _remember(emptied, past(environment, key), gone),
         {"binding": live.to_json(), "generation": live.generation},
@@ -154,7 +161,7 @@ def _remove(environment: Environment, key: Key, note: str | None, command: Comma
 
 
 def _rollback(
-    environment: Environment, key: Key, generation: int | None, note: str | None, command: Command, now: str
+    environment: Environment, key: Key, generation: int | None, said: Said, command: Command, now: str
 ) -> Outcome:
     live, earlier = bound(environment, key), past(environment, key)
     if live is not None and generation == live.generation:
@@ -180,12 +187,12 @@ def _rollback(
                 next_step=f"gtc op {command.noun} history {name_of(key)}",
             )
         target = found
-    because = note or f"rollback to generation {target.generation}"
+    because = said if said.note else Said(said.by, f"rollback to generation {target.generation}")
     outcome = _bind(environment, _restored(target), because, command, now)
     return Outcome(outcome.environment, {**outcome.result, "restored_generation": target.generation})
 
 
-def _bind(environment: Environment, binding: Binding, note: str | None, command: Command, now: str) -> Outcome:
+def _bind(environment: Environment, binding: Binding, said: Said, command: Command, now: str) -> Outcome:
     """Make `binding` the live one of its key, as the next generation."""
     key = key_of(binding)
     live, earlier = bound(environment, key), past(environment, key)
@@ -199,8 +206,8 @@ def _bind(environment: Environment, binding: Binding, note: str | None, command:
             "generation": generation,
             "previous_binding_ref": None if live is None else _stash(live),
             "updated_at": now,
-            "updated_by": command.actor,
-            "note": note or None,
+            "updated_by": said.by,
+            "note": said.note,
         }
     )
     changed = place(environment, stamped)
@@ -280,6 +287,10 @@ def _slot(slot: Slot) -> Key:
 
 def _content(binding: Binding) -> tuple[Any, ...]:
     return binding.kind, binding.pack_ref, binding.answers_ref
+
+
+def _said(payload: Any, command: Command) -> Said:
+    return Said(payload.updated_by or command.actor, payload.note or None)
 
 
 def _spoken(key: Key) -> str:

@@ -1,6 +1,7 @@
 """What the verbs on bindings are asked (reference 01, sections 2.2 and 2.5).
 
-Loaded only by those verbs. Who asks and when is not part of a payload: the command says the one, the clock the other.
+Loaded only by those verbs. `updated_by` is who is recorded as having done it, by default the actor of the command;
+`note` says why.
 """
 
 from __future__ import annotations
@@ -39,12 +40,13 @@ DescriptorPath = Annotated[str, Field(max_length=MAX_OPAQUE), AfterValidator(_pa
 
 
 class AddPackBindingPayload(Payload):
-    """An env-pack for a slot that is empty. `pack_ref` is the descriptor when it is not said; `note` says why."""
+    """An env-pack for a slot that is empty. `pack_ref` is the descriptor when it is not said."""
 
     slot: Slot
     kind: Descriptor
     pack_ref: PackId | None = None
     answers_ref: RelativePath | None = None
+    updated_by: Text | None = None
     note: Text | None = None
 
 
@@ -56,6 +58,7 @@ class RemovePackBindingPayload(Payload):
     """A slot that becomes empty; what was bound stays in the history."""
 
     slot: Slot
+    updated_by: Text | None = None
     note: Text | None = None
 
 
@@ -64,6 +67,7 @@ class RollbackPackBindingPayload(Payload):
 
     slot: Slot
     to_generation: Counter | None = None
+    updated_by: Text | None = None
     note: Text | None = None
 
 
@@ -74,6 +78,7 @@ class AddExtensionPayload(Payload):
     pack_ref: PackId | None = None
     instance_id: InstanceId | None = None
     answers_ref: RelativePath | None = None
+    updated_by: Text | None = None
     note: Text | None = None
 
 
@@ -86,6 +91,7 @@ class RemoveExtensionPayload(Payload):
 
     kind_path: DescriptorPath
     instance_id: InstanceId | None = None
+    updated_by: Text | None = None
     note: Text | None = None
 
 
@@ -95,6 +101,7 @@ class RollbackExtensionPayload(Payload):
     kind_path: DescriptorPath
     instance_id: InstanceId | None = None
     to_generation: Counter | None = None
+    updated_by: Text | None = None
     note: Text | None = None
 
 

@@ -59,7 +59,7 @@ async def examine(context: Context, environment_id: str, *, live: bool = True) -
         stored: Stored | None = context.store.load(environment_id)
     except GreenticError as error:
         stored = None
-        fix = error.next_step or f"gtc op backup restore --env {environment_id}"
+        fix = error.next_step or f"gtc op backup restore {environment_id}"
         found.append(Finding("document", "error", "environment.json", error.message, fix))
     found += _audit(context, environment_id)
     found += _backups(context, environment_id)
@@ -170,7 +170,7 @@ def _backups(context: Context, environment_id: str) -> Iterator[Finding]:
 
 def _rules(environment: Environment) -> Iterator[Finding]:
     for violation in rules.violations(environment):
-        fix = f"gtc op backup restore --env {environment.environment_id}"
+        fix = f"gtc op backup restore {environment.environment_id}"
         yield Finding("rules", "error", violation.path, f"{violation.rule}: {violation.message}", fix)
 
 

@@ -55,7 +55,7 @@ def _hidden(command: Any) -> Any:
     view=lambda result: _view(result, "added"),
     answers={**COMMON, "bundle_id": "deployment", "customer_id": "customer_id"},
 )
-def add(
+async def add(
     invocation: Invocation,
     deployment: str | None,
     customer_id: str | None,
@@ -74,7 +74,7 @@ def add(
     from greentic.operations import deployments
 
     parties = _shares(revenue_share)
-    applied, added = deployments.add(
+    applied, added = await deployments.add(
         invocation.context(),
         invocation.environment_id,
         need(deployment, "argument 'NAME'"),

@@ -53,7 +53,7 @@ async def deploy(
         return _plan(environment_id, name, found, share)
     if found is None:
         context.progress(f"adding the deployment {name}")
-        _, deployment = deployments.add(
+        _, deployment = await deployments.add(
             context, environment_id, name, customer_id=customer_id, route_binding=route_binding, step="add"
         )
     else:

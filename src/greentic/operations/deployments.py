@@ -8,6 +8,7 @@ from typing import Any
 from greentic.operations import names
 from greentic.operations.context import Context, desired
 from greentic.spec import identifiers
+from greentic.spec.capabilities import Slot
 from greentic.spec.deployment import BundleDeployment, DeploymentStatus, Overrides, RevenueShare, RouteBinding
 from greentic.spec.environment import Environment
 from greentic.spec.errors import InvalidArgument
@@ -51,7 +52,7 @@ def customer(environment: Environment, customer_id: str | None) -> str:
     )
 
 
-def add(
+async def add(
     context: Context,
     environment_id: str,
     bundle_id: str,
@@ -62,7 +63,11 @@ def add(
     config_overrides: Overrides | None = None,
     step: str = "",
 ) -> tuple[Applied, BundleDeployment]:
-    """A new deployment of `bundle_id`; without a revision it serves nothing yet."""
+    """A new deployment of `bundle_id`; without a revision it serves nothing yet.
+
+    A running router learns its route before this returns: what is asked for there must not go to whoever has the prefix
+    above.
+    """
     environment = context.store.load(environment_id).environment
     payload = AddDeploymentPayload(
         deployment_id=context.mint(),
@@ -73,6 +78,7 @@ def add(
         config_overrides=config_overrides or {},
     )
     applied = context.apply(environment_id, "bundles", "add", payload, step=step)
+    await _publish(context, applied)
     added = BundleDeployment.model_validate(applied.result["deployment"])
     return applied, added
 
@@ -140,7 +146,7 @@ def normalised(binding: RouteBinding) -> RouteBinding:
 
 async def _publish(context: Context, applied: Applied) -> None:
     """Tell a running data plane; one that is down learns it when it starts."""
-    if context.dry_run:
+    if context.dry_run or applied.environment.binding(Slot.DEPLOYER) is None:
         return
     deployer = context.deployer(applied)
     if (await deployer.observe(desired(applied))).running:

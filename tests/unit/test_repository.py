@@ -136,10 +136,12 @@ class TestDocuments:
 
     def test_every_verb_is_on_the_page_of_the_command_line(self) -> None:
         page = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
-        for path, command in verbs(cli, ()):
-            assert f"`{path[-1]}" in page or f"`gtc {' '.join(path)}" in page, (
-                f"docs/cli.md lacks {' '.join(path)}: {command}"
-            )
+        missing = [
+            f"gtc {' '.join(path)}: {summary}"
+            for path, summary in verbs(cli, ())
+            if not re.search(rf"`(gtc {' '.join(path)}|{path[-1]})\b", page)
+        ]
+        assert not missing, "docs/cli.md has a line for every verb, and lacks these"
 
     def test_every_decision_is_listed(self) -> None:
         folder = ROOT / "docs" / "decisions"

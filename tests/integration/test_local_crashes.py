@@ -158,6 +158,7 @@ async def test_what_a_worker_started_ends_with_it(world: World) -> None:
     await world.live(v1=10_000)
     child = int((await world.get())[1])
     assert alive(child)
+    world.record(lambda document: document.update(traffic_splits=[]))
     await world.deployer.archive_revision(world.lifecycle(V1, "archived"), V1)
     await until_dead(child)
 

@@ -49,6 +49,11 @@ def changing_twice(store: FilesStore) -> Any:
     return [store.apply(RENAME).result, store.apply(WALK.rename("n2")).result]
 
 
+def changing_after_a_no_op(store: FilesStore) -> Any:
+    """A no-op that would be one no longer after the change that follows it."""
+    return [store.apply(WALK.rename("n0")).result, store.apply(RENAME).result]
+
+
 def damage(root: Path) -> None:
     """Flip a digit of the document."""
     path = root / ID / folders.DOCUMENT
@@ -124,6 +129,7 @@ SCENARIOS = (
     Scenario("restore", (WALK.create(), RENAME), restoring, "restore"),
     Scenario("restore-over-damage", (WALK.create(), RENAME, WALK.rename("n2")), restoring, "restore", damage),
     Scenario("two-changes", (WALK.create(),), changing_twice, "rename-n2", changes=2),
+    Scenario("no-op-and-change", (WALK.create(),), changing_after_a_no_op, "rename-n1", changes=2),
     Scenario("keep", (WALK.create(), RENAME), keeping, "keep"),
 )
 
@@ -182,6 +188,11 @@ def check(scenario: Scenario, expected: Truth, root: Path, *, acknowledged: bool
     if expected.after is None:
         assert store.list() == ()
         return
+    configuration = runtime.derive(store.load(ID).environment)
+    path = folder / folders.RUNTIME
+    assert path.exists() == (configuration is not None)
+    if configuration is not None:
+        assert json.loads(path.read_text()) == configuration.to_json()
     store.apply(WALK.rename("later"))  # takes the record of the change out of the document
     assert answer(scenario.store(root), scenario.act) == expected.answer, "a late retry is answered otherwise"
     assert state(store)[0] == expected.after[0] + 1, "the change happened again"
@@ -199,9 +210,4 @@ def check(scenario: Scenario, expected: Truth, root: Path, *, acknowledged: bool
     once = scenario.key in {"create"} or expected.after != expected.before or scenario.key == "rename-n1"
     assert len(effects) == (1 if once else 0), "not exactly one effect"
     assert not [path for path in folder.rglob("*") if path.name.startswith(".greentic-")], "a temporary file is left"
-    configuration = runtime.derive(store.load(ID).environment)
-    path = folder / folders.RUNTIME
-    assert path.exists() == (configuration is not None)
-    if configuration is not None:
-        assert json.loads(path.read_text()) == configuration.to_json()
     assert [listing.error for listing in store.list()] == [None]

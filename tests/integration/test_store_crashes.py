@@ -1,7 +1,7 @@
 """Every crash point of the store: the process dies at, or in the middle of, each call that changes something.
 
 Each scenario is run with death at the 1st, 2nd, 3rd … call until a run survives; after each the place is opened again
-and must keep the promises of the contract. Some 3,000 points: see what `test_every_point_was_tried` prints.
+and must keep the promises of the contract. Some 2,600 points: see what `test_every_point_was_tried` prints.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from greentic.spec.errors import StoreError
 from greentic.store.failures import RETRY
 
 POINTS = {"killed before a call": 0, "killed within a write": 0, "failed call": 0, "power lost": 0}
-LOSSES = 3
-"""Disks tried per loss of power: all unsynced data lost, and so many minus one random mixtures."""
+LOSSES = 2
+"""Disks tried per loss of power: all that was not synced is lost, and a random mixture."""
 
 
 @pytest.fixture(params=SCENARIOS, ids=lambda scenario: scenario.name)
@@ -162,7 +162,7 @@ def test_every_point_was_tried(capsys):
     with capsys.disabled():
         print(f"\ncrash points of the store: {total} ({', '.join(f'{kind}: {n}' for kind, n in POINTS.items())})")
     if POINTS["power lost"] and POINTS["killed before a call"]:  # the whole module ran
-        assert total > 2_500
+        assert total > 2_000
 
 
 def test_the_seam_sees_what_a_change_does(tmp_path):

@@ -155,6 +155,25 @@ def remove(invocation: Invocation, deployment: str | None) -> Any:
     return deployments.remove(invocation.context(), invocation.environment_id, need(deployment, "argument 'NAME'"))
 
 
+@bundles.command()
+@click.argument("deployment", metavar="NAME", required=False, shell_complete=complete_deployment)
+@click.option("--note", metavar="TEXT", help="Why; kept with the traffic's end.")
+@verb(
+    "bundles",
+    "retire",
+    changes=True,
+    view=lambda result: _view_retired(result),
+    answers={"deployment_id": "deployment", "note": "note"},
+    types={"note": {"type": "string"}},
+)
+def retire(invocation: Invocation, deployment: str | None, note: str | None) -> Any:
+    """Take a deployment out of service for good: clear its traffic, drain and archive its revisions, remove it."""
+    from greentic.operations import retire as operations
+
+    wanted = need(deployment, "argument 'NAME'")
+    return operations.retire(invocation.context(), invocation.environment_id, wanted, note=note)
+
+
 @bundles.command("list")
 @verb("bundles", "list", view=lambda result: _view_list(result))
 def list_(invocation: Invocation) -> Any:
@@ -176,6 +195,17 @@ def _view(result: Any, done: str) -> None:
         f"deployment {result['bundle_id']} for {result['customer_id']} {done} "
         f"({result['status']}, {_route(result)}, environment generation {result['generation']})"
     )
+
+
+def _view_retired(result: Any) -> None:
+    from greentic.cli.tables import line
+
+    if result["state"] == "absent":
+        line(f"there is no deployment {result['name']}: nothing to retire")
+        return
+    done = "retired" if result["state"] == "retired" else "would be retired"
+    archived = ", ".join(result["archived"]) or "no revision"
+    line((result["bundle_id"], "bold"), f" for {result['customer_id']} {done} (archived: {archived})")
 
 
 def _view_list(result: Any) -> None:

@@ -12,6 +12,7 @@ from greentic.cli.nouns import LazyGroup
 
 FURTHER = {
     "doctor": ("greentic.cli.doctor:doctor", "Check everything; each finding comes with its fix."),
+    "tool-check": ("greentic.cli.preflight:tool_check", "Check the tools that the bound env-packs use."),
     "repair": ("greentic.cli.doctor:repair", "Mend what can be mended without guessing."),
 }
 

@@ -132,12 +132,14 @@ def verb(
     *,
     view: View,
     answers: Mapping[str, str] | None = None,
+    types: Mapping[str, Mapping[str, Any]] | None = None,
     changes: bool = False,
 ) -> Callable[[Callable[..., Any]], Callable[..., None]]:
     """Make `action(invocation, **arguments)` the callback of a command.
 
-    `answers` maps keys of an answers file to arguments; words on the command line win over it. `changes` adds the
-    options of verbs that change something. The action may be a coroutine function.
+    `answers` maps keys of an answers file to arguments; words on the command line win over it. `types` are
+    JSON Schemas of those keys that the verb's payload does not tell. `changes` adds the options of verbs that change
+    something. The action may be a coroutine function.
     """
 
     def decorate(action: Callable[..., Any]) -> Callable[..., None]:
@@ -169,7 +171,7 @@ def verb(
                 if show_schema:
                     _told(
                         invocation,
-                        _schema(noun, name, answers or {}),
+                        _schema(noun, name, answers or {}, types or {}),
                         lambda result: click.echo(json.dumps(result, indent=2)),
                     )
                     return
@@ -290,7 +292,7 @@ def _run(outcome: Awaitable[Any]) -> Any:
     return asyncio.run(outcome)
 
 
-def _schema(noun: str, name: str, known: Mapping[str, str]) -> Result:
+def _schema(noun: str, name: str, known: Mapping[str, str], types: Mapping[str, Any]) -> Result:
     """What an answers file of this verb may hold: the fields of the verb's payload that people give, names for ids."""
     from greentic.spec.errors import NotFound
     from greentic.spec.schemas import DIALECT, request_schema
@@ -301,7 +303,7 @@ def _schema(noun: str, name: str, known: Mapping[str, str]) -> Result:
         payload = {}
     typed = payload.get("properties", {})
     text = {"type": "string"}
-    properties = {key: text if key.endswith("_id") else typed.get(key, {}) for key in known}
+    properties = {key: types.get(key) or (text if key.endswith("_id") else typed.get(key, {})) for key in known}
     common = {"environment_id": text, "idempotency_key": text, "updated_by": text}
     schema = {
         "$schema": DIALECT,

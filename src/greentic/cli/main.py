@@ -15,6 +15,7 @@ NOUNS = {
     "op": ("greentic.cli.main:op", "Operate an environment: deployments, revisions, traffic."),
     "start": ("greentic.cli.runtime:start", "Run an environment's data plane in the foreground."),
     "stop": ("greentic.cli.runtime:stop", "End an environment's data plane; the record stays."),
+    "schema": ("greentic.cli.schema:schema", "JSON Schemas of the documents."),
     "completion": ("greentic.cli.completion:completion", "Print the completion script of your shell."),
 }
 OPERATIONS = {
@@ -24,10 +25,15 @@ OPERATIONS = {
     "traffic": ("greentic.cli.traffic:traffic", "The dial: set, roll back, look."),
     "deploy": ("greentic.cli.deploy:deploy", "One command from a bundle to a running worker."),
     "status": ("greentic.cli.status:status", "One tree: deployments, revisions, shares, health."),
+    "config": ("greentic.cli.config:config", "Host settings of an environment, at a glance."),
+    "env-packs": ("greentic.cli.env_packs:env_packs", "What fills an environment's capability slots."),
+    "extensions": ("greentic.cli.extensions:extensions", "What extends an environment."),
+    "messaging": ("greentic.cli.messaging:messaging", "Chat channels and the bundles they reach."),
+    "secrets": ("greentic.cli.secrets:secrets", "Secrets: put, look, rotate; never shown unasked."),
+    "credentials": ("greentic.cli.credentials:credentials", "What the deployer needs to be allowed."),
     "audit": ("greentic.cli.audit:audit", "Who changed what, when; verified offline."),
     "backup": ("greentic.cli.backup:backup", "Go back to an earlier document."),
     "policy": ("greentic.cli.policy:policy", "Who may change what."),
-    "schema": ("greentic.cli.schema:schema", "JSON Schemas of the documents."),
 }
 
 

@@ -1,0 +1,91 @@
+"""`gtc op config`: the configuration of an environment."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from greentic.cli.bindings import complete_slot, slot_of
+from greentic.cli.env import HOST, _host_options
+from greentic.cli.invocation import Invocation, verb
+from greentic.cli.nouns import Noun
+
+
+@click.group(cls=Noun)
+def config() -> None:
+    """The configuration of an environment: host settings, bindings, discoveries."""
+
+
+@config.command()
+@click.option("--slot", metavar="SLOT", shell_complete=complete_slot, help="Only what fills this slot.")
+@verb(
+    "config",
+    "show",
+    view=lambda result: _view(result),
+    answers={"slot": "slot"},
+    types={"slot": {"type": "string"}},
+)
+def show(invocation: Invocation, slot: str | None) -> Any:
+    """Show host settings, bindings and what was discovered at run time; of answers only the names."""
+    from greentic.operations import config as operations
+
+    wanted = None if slot is None else slot_of(slot)
+    return operations.show(invocation.context(), invocation.environment_id, wanted)
+
+
+@config.command("set")
+@click.option("--name", metavar="TEXT", help="A name for people.")
+@_host_options
+@click.option("--clear", multiple=True, metavar="FIELD", help="Unset a host setting, such as --clear region.")
+@verb(
+    "config",
+    "set",
+    changes=True,
+    view=lambda result: _view_set(result),
+    answers={**HOST, "clear": "clear"},
+)
+def set_(invocation: Invocation, clear: Any, **given: Any) -> Any:
+    """Set host settings; what is not named stays."""
+    from greentic.operations import config as operations
+    from greentic.spec.bindings import SetConfigPayload
+    from greentic.spec.errors import InvalidArgument
+    from greentic.spec.parsing import parse_payload
+
+    named = {field: value for field, value in given.items() if value is not None}
+    unset = [field.replace("-", "_") for field in clear] if isinstance(clear, tuple) else clear
+    if not named and not unset:
+        raise InvalidArgument("nothing to change was named", next_step="gtc op config set --help")
+    payload = parse_payload(SetConfigPayload, {**named, "clear": unset or []}, "config")
+    return operations.set_(invocation.context(), invocation.environment_id, payload)
+
+
+def _view(result: Any) -> None:
+    from greentic.cli.tables import line, table
+
+    line((result["environment_id"], "bold"), f"  {result['name']}  generation {result['generation']}")
+    host = {**result["host_config"], "credentials_ref": result["credentials_ref"]}
+    host.pop("env_id", None)
+    table(("SETTING", "VALUE"), [(field, value) for field, value in host.items() if value is not None])
+    table(
+        ("SLOT", "KIND", "ANSWERS"),
+        [
+            (pack["slot"], pack["kind"], ", ".join(result["pack_answers"][pack["slot"]]["keys"]))
+            for pack in result["packs"]
+        ],
+    )
+    runtime = result["runtime"]
+    if runtime is not None and "error" in runtime:
+        line((f"what was discovered cannot be read: {runtime['error']['message']}", "red"))
+    elif runtime is not None:
+        table(("DISCOVERED", "VALUE"), list(runtime["discovered"].items()))
+
+
+def _view_set(result: Any) -> None:
+    from greentic.cli.tables import line
+
+    settings = ", ".join(f"{field}={value}" for field, value in result["host_config"].items() if field != "env_id")
+    line(f"{result['environment_id']}: {settings or 'all defaults'} (generation {result['generation']})")
+    if result["restart_required"]:
+        name = result["environment_id"]
+        line(f"the running router keeps its old address until: gtc stop {name} && gtc start {name} --background")

@@ -11,7 +11,7 @@ endif
 FOUND = $(if $(strip $(PYTHON)),$(ASKED),$(shell sh scripts/find-python))
 $(shell sh scripts/check-venv $(VENV) "$(CURDIR)" "$(ASKED)")
 
-.PHONY: help demo demo-stop test setup lint types imports format check bench lock clean
+.PHONY: help demo demo-stop test setup lint types imports format check bench docs lock clean
 help:
 	@echo "make demo          build two versions of a worker, move the dial, roll back (KEEP=1 leaves it running)"
 	@echo "make demo-stop     stop what make demo KEEP=1 left running, and remove it"
@@ -19,6 +19,7 @@ help:
 	@echo "make check         lint, types and the import contract"
 	@echo "make bench         compare the router with nginx and HAProxy (when they are installed)"
 	@echo "make format        rewrite the sources in the house style"
+	@echo "make docs          write docs/verbs.md from the commands themselves"
 	@echo "make lock          resolve the dependencies anew and write requirements/*.lock"
 	@echo "make clean         remove what these targets made"
 	@echo
@@ -76,6 +77,9 @@ format: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	$(PY) -m benchmarks.router $(ARGS)
+
+docs: $(VENV)/.dev
+	$(PY) scripts/verbs.py
 
 lock: $(VENV)/.python
 	@$(PIP) install uv

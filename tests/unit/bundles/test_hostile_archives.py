@@ -366,11 +366,11 @@ def patched(offset: int, value: bytes, data: bytes = ZIP) -> bytes:
 
 
 def overlapping() -> bytes:
-    """Two directory entries that share the bytes of one file."""
-    data = zip_([*bundle(), Member("g1", bytes(99)), Member("g2", bytes(99))])
-    second = data.rindex(b"PK\1\2")
-    offset = struct.unpack_from("<L", data, data.rindex(b"PK\1\2", 0, second) + 42)[0]
-    return patched(second + 42, struct.pack("<L", offset), data)
+    """An entry whose content is another entry, header and all, as in the bomb that quotes its files."""
+    quoted = zip_([Member("g2", b"content")], zipfile.ZIP_STORED)
+    quoted = quoted[: quoted.index(b"PK\1\2")]
+    data = zip_([*bundle(), Member("g1", quoted), Member("g2", b"content")], zipfile.ZIP_STORED)
+    return patched(data.rindex(b"PK\1\2") + 42, struct.pack("<L", data.index(quoted)), data)
 
 
 def with_local_name(name: bytes) -> bytes:

@@ -17,7 +17,7 @@ from greentic.cli.main import cli
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "verbs.md"
 HEAD = """# Verbs
 
-Written by `make docs` from the commands themselves; [cli.md](cli.md) is the map. `--help` after any verb has its options.
+Written by `make docs` from the commands themselves; [cli.md](cli.md) is the map. `--help` after a verb has its options.
 """
 
 

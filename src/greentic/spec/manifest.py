@@ -21,6 +21,7 @@ from greentic.spec.manifest_text import ManifestText, Path, read_text
 from greentic.spec.parsing import MAX_LISTED, Flag, Json, Payload, Text, problems
 from greentic.spec.references import Descriptor, InstanceId, SecretUri
 from greentic.spec.revision import Drain
+from greentic.spec.secrets import SecretAddress
 from greentic.spec.weights import parse_share
 
 SCHEMA = "greentic.env-manifest.v1"
@@ -51,13 +52,11 @@ def _percent(value: Any) -> Any:
 
 
 def _secret_path(value: str) -> str:
-    """`<tenant>/<team>/<category>/<name>`; one leading slash is allowed and dropped."""
-    parts = value.strip().removeprefix("/").split("/")
-    if len(parts) != 4 or not all(parts) or any(part in {".", ".."} for part in parts):
-        raise ValueError("a secret's path is tenant/team/category/name")
-    if any(ord(character) <= 32 or ord(character) == 127 or character in "\\?#%" for character in value):
-        raise ValueError("a secret's path holds no white space and none of \\ ? # %")
-    return "/".join(parts)
+    """`<tenant>/<team>/<category>/<name>` in canonical form; one leading slash is allowed and dropped."""
+    try:
+        return SecretAddress.of_uri(f"secret://manifest/{value.strip().removeprefix('/')}").path
+    except InvalidArgument as error:
+        raise ValueError(error.message + (f": {error.next_step}" if error.next_step else "")) from None
 
 
 Said = Annotated[str, Field(max_length=MAX_OPAQUE), AfterValidator(_said)]

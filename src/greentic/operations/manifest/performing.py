@@ -1,0 +1,224 @@
+"""Carrying out the steps of a plan. Each is safe to repeat: what a dead run left half done is gone on with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from importlib import import_module
+from typing import Any
+
+from greentic.envpacks.deployer import Receipt
+from greentic.envpacks.secrets import SecretValue
+from greentic.operations import (
+    artifacts,
+    bindings,
+    policies,
+    retire,
+    revisions,
+    secrets,
+    traffic,
+)
+from greentic.operations.context import Context, desired
+from greentic.operations.manifest.plan import Step
+from greentic.operations.manifest.reading import require_value
+from greentic.operations.manifest.tasks import (
+    AddEndpoint,
+    Bind,
+    BootstrapTrust,
+    Bring,
+    Change,
+    CreateEnvironment,
+    Deploy,
+    InitPolicy,
+    MoveTraffic,
+    PutSecret,
+    RemoveDeployment,
+    Republish,
+    RetireRevision,
+    UpdateDeployment,
+    UpdateHost,
+)
+from greentic.spec.capabilities import Slot
+from greentic.spec.endpoints import RemoveMessagingEndpointPayload
+from greentic.spec.environment import Environment
+from greentic.spec.errors import Conflict, NotFound, NotImplementedYet
+from greentic.spec.lifecycle import Lifecycle
+from greentic.spec.payloads import StageRevisionPayload
+from greentic.spec.revision import Revision
+from greentic.spec.weights import format_share
+
+ENDPOINT = "messaging.endpoint"
+
+
+@dataclass(frozen=True, slots=True)
+class Performer:
+    """Carries out steps on one environment.
+
+    `context` guards each change against those of others; `unguarded` is for what changes no document. `values` are the
+    secrets to write, by path.
+    """
+
+    context: Context
+    unguarded: Context
+    environment_id: str
+    values: Mapping[str, SecretValue]
+
+    async def perform(self, step: Step) -> list[dict[str, Any]]:
+        """Carry out one step; the receipts of routers, if any.
+
+        Raises what its operations refuse, Conflict when the environment changed meanwhile or a file is another one.
+        """
+        context = replace(self.context, key=step.idempotency_key)
+        unguarded = replace(self.unguarded, key=step.idempotency_key)
+        name = self.environment_id
+        match step.task:
+            case CreateEnvironment(payload):
+                context.apply(name, "env", "create", payload)
+            case UpdateHost(payload):
+                context.apply(name, "env", "update", payload)
+            case InitPolicy():
+                policies.init(unguarded, name)
+            case BootstrapTrust():
+                _bootstrap(unguarded, name)
+            case PutSecret(path):
+                secrets.put(unguarded, name, path, require_value(self.values, path))
+            case Bind(noun, verb, fields, answers):
+                bindings.change(context, name, noun, verb, fields, config=answers)
+            case Change(noun, verb, change):
+                context.apply(name, noun, verb, change)
+            case AddEndpoint():
+                self._add_endpoint(context, unguarded, step.task)
+            case Deploy():
+                await self._deploy(context, step.task)
+            case UpdateDeployment(update):
+                applied = context.apply(name, "bundles", "update", update)
+                await _publish(context, applied.environment, name)
+            case MoveTraffic(deployment_id, weights):
+                return [await self._move(context, deployment_id, weights)]
+            case RetireRevision(revision_id):
+                await revisions.archive(context, name, self._revision(context, revision_id))
+            case RemoveDeployment(deployment_id):
+                await retire.retire(context, name, deployment_id)
+            case Republish():
+                return await _republish(context, name)
+            case None:
+                pass
+        return []
+
+    def _add_endpoint(self, context: Context, unguarded: Context, task: AddEndpoint) -> None:
+        if task.secret is not None:
+            # A key of its own each time: the value is random, so a repetition is another request.
+            secrets.put(replace(unguarded, key=None), self.environment_id, task.secret, secrets.generated())
+        if task.anew:
+            payload = RemoveMessagingEndpointPayload(endpoint_id=task.payload.endpoint_id)
+            context.apply(self.environment_id, ENDPOINT, "remove", payload, step="remove")
+        context.apply(self.environment_id, ENDPOINT, "add", task.payload)
+
+    async def _deploy(self, context: Context, task: Deploy) -> None:
+        name = self.environment_id
+        if task.add is not None:
+            context.apply(name, "bundles", "add", task.add, step="add")
+        for bring in task.revisions:
+            context.progress(f"{task.deployment.bundle_id} {bring.label}: " + _doing(bring))
+            if bring.lifecycle is None:
+                self._stage(context, task, bring)
+            revision = self._revision(context, bring.revision_id)
+            part = context.with_key(bring.revision_id)
+            if revision.lifecycle is Lifecycle.DRAINING:
+                await revisions.drain(part.with_key("drain"), name, revision)
+                revision = self._revision(context, bring.revision_id)
+            if revision.lifecycle in {Lifecycle.FAILED, Lifecycle.INACTIVE}:
+                await revisions.retry(part, name, revision)
+            else:
+                await revisions.warm(part, name, revision)
+
+    def _stage(self, context: Context, task: Deploy, bring: Bring) -> None:
+        """As `revisions.freeze`, of exactly the artifact that was planned, under the id that was planned."""
+        assert bring.archive is not None
+        stored = context.store.load(self.environment_id)
+        if stored.environment.revision(bring.revision_id) is not None:
+            return
+        folder = context.store.artifacts(self.environment_id)
+        prepared = artifacts.prepare(
+            folder, stored.environment, bring.revision_id, bring.archive, task.deployment.config_overrides
+        )
+        try:
+            if prepared.digest != bring.digest:
+                raise Conflict(
+                    f"{bring.archive} is not the file that was planned any more",
+                    details={"expected": bring.digest, "actual": prepared.digest},
+                    next_step="plan again",
+                )
+            payload = StageRevisionPayload(
+                revision_id=bring.revision_id,
+                deployment_id=task.deployment.deployment_id,
+                bundle_digest=prepared.digest,
+                bundle_source_uri=bring.source_uri,
+                pack_list=prepared.pack_list,
+                pack_list_lock_ref=prepared.lock_ref,
+                pack_config_refs=prepared.config_refs,
+                config_digest=prepared.config_digest,
+                drain_seconds=bring.drain_seconds,
+                display_version=prepared.version,
+            )
+            context.apply(self.environment_id, "revisions", "stage", payload, step=f"{bring.revision_id}:stage")
+        except BaseException:
+            artifacts.discard(folder, bring.revision_id)
+            raise
+
+    async def _move(self, context: Context, deployment_id: str, weights: Mapping[str, int]) -> dict[str, Any]:
+        told = await traffic.set_split(
+            context, self.environment_id, deployment_id, list(weights.items()), note="env apply"
+        )
+        shown = ", ".join(f"{one['name']} {format_share(one['weight_bps'])}" for one in told["entries"])
+        context.progress(f"{told['bundle_id']}: {shown}")
+        receipt: dict[str, Any] = told["receipt"]
+        return receipt
+
+    def _revision(self, context: Context, revision_id: str) -> Revision:
+        revision = context.store.load(self.environment_id).environment.revision(revision_id)
+        if revision is None:
+            raise NotFound(f"there is no revision {revision_id} any more", next_step="plan again")
+        return revision
+
+
+def _doing(bring: Bring) -> str:
+    if bring.lifecycle is None and bring.archive is not None:
+        return f"staging {bring.archive.name}"
+    return f"it is {bring.lifecycle}, going on"
+
+
+async def _publish(context: Context, environment: Environment, environment_id: str) -> None:
+    """Tell a running data plane; one that is down learns it when it starts."""
+    if environment.binding(Slot.DEPLOYER) is None:
+        return
+    stored = context.store.load(environment_id)
+    deployer = context.deployer(stored)
+    if (await deployer.observe(desired(stored))).running:
+        await deployer.reconcile(desired(stored), context.progress)
+
+
+async def _republish(context: Context, environment_id: str) -> list[dict[str, Any]]:
+    """Bring a running data plane to the record, every split included."""
+    stored = context.store.load(environment_id)
+    if stored.environment.binding(Slot.DEPLOYER) is None:
+        return []
+    deployer = context.deployer(stored)
+    if not (await deployer.observe(desired(stored))).running:
+        return []
+    await deployer.reconcile(desired(stored), context.progress)
+    receipts: list[Receipt] = [
+        await deployer.apply_traffic_split(desired(stored), split.deployment_id, context.progress)
+        for split in stored.environment.traffic_splits
+    ]
+    return [traffic.receipt_document(receipt) for receipt in receipts]
+
+
+def _bootstrap(context: Context, environment_id: str) -> None:
+    try:
+        trust_root = import_module("greentic.operations.trust_root")
+    except ModuleNotFoundError:
+        raise NotImplementedYet(
+            "this version cannot bootstrap a trust root", next_step="take trust_root out of the manifest"
+        ) from None
+    trust_root.bootstrap(context, environment_id)

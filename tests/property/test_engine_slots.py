@@ -109,3 +109,9 @@ def test_a_split_of_the_reference_has_the_table_of_its_entries(shares: list[int]
         }
     )
     assert table(split) == tuple((weight, ulid(10 + number)) for number, weight in enumerate(shares))
+
+
+def test_what_is_set_free_extends_the_neighbour_that_gains() -> None:
+    before = ((3_000, "b"), (4_000, "a"), (3_000, "c"))
+    after = relayout(before, [("a", 2_000), ("b", 3_500), ("c", 4_500)])
+    assert after == ((3_000, "b"), (2_000, "a"), (500, "b"), (4_500, "c"))

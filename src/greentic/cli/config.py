@@ -48,7 +48,7 @@ def show(invocation: Invocation, slot: str | None) -> Any:
 def set_(invocation: Invocation, clear: Any, **given: Any) -> Any:
     """Set host settings; what is not named stays."""
     from greentic.operations import config as operations
-    from greentic.spec.bindings import SetConfigPayload
+    from greentic.spec.configuration import SetConfigPayload
     from greentic.spec.errors import InvalidArgument
     from greentic.spec.parsing import parse_payload
 

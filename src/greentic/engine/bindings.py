@@ -9,25 +9,27 @@ from __future__ import annotations
 import base64
 import binascii
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from greentic.engine.command import Command, Outcome
 from greentic.spec.binding_rules import Key, key_of, name_of
-from greentic.spec.bindings import (
-    AddExtensionPayload,
-    AddPackBindingPayload,
-    RemoveExtensionPayload,
-    RemovePackBindingPayload,
-    RollbackExtensionPayload,
-    RollbackPackBindingPayload,
-    UpdateExtensionPayload,
-    UpdatePackBindingPayload,
-)
 from greentic.spec.capabilities import Slot
 from greentic.spec.environment import Environment, ExtensionBinding, PackBinding, SupersededBinding
 from greentic.spec.errors import Conflict, GreenticError, InvalidArgument, NotFound
 from greentic.spec.integrity import canonical_json
 from greentic.spec.parsing import parse, parse_json
+
+if TYPE_CHECKING:
+    from greentic.spec.bindings import (
+        AddExtensionPayload,
+        AddPackBindingPayload,
+        RemoveExtensionPayload,
+        RemovePackBindingPayload,
+        RollbackExtensionPayload,
+        RollbackPackBindingPayload,
+        UpdateExtensionPayload,
+        UpdatePackBindingPayload,
+    )
 
 Binding = PackBinding | ExtensionBinding
 HISTORY_DEPTH = 32

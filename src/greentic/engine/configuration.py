@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-from greentic.engine import environments
+from typing import Any
+
 from greentic.engine.command import Command, Outcome
-from greentic.spec.bindings import HOST_SETTINGS, SetConfigPayload
+from greentic.spec.configuration import HOST_SETTINGS, SetConfigPayload
 from greentic.spec.environment import Environment
-from greentic.spec.payloads import UpdateEnvironmentPayload
 
 
 def set_host(environment: Environment, payload: SetConfigPayload, command: Command, now: str) -> Outcome:
     """Set the named host settings, unset those that `clear` names."""
-    changes: dict[str, object] = {
-        field: {"value": value} for field in HOST_SETTINGS if (value := getattr(payload, field)) is not None
+    settings: dict[str, Any] = {
+        field: value for field in HOST_SETTINGS if (value := getattr(payload, field)) is not None
     }
-    changes |= {field: {"clear": True} for field in payload.clear}
-    if payload.name is not None:
-        changes["name"] = payload.name
-    outcome = environments.update(environment, UpdateEnvironmentPayload.model_validate(changes), command, now)
-    after = outcome.environment
+    settings |= dict.fromkeys(payload.clear)
+    after = environment.model_copy(
+        update={
+            "name": environment.name if payload.name is None else payload.name,
+            "host_config": environment.host_config.model_copy(update=settings),
+        }
+    )
     result = {
         "environment_id": after.environment_id,
         "name": after.name,
         "host_config": after.host_config.to_json(),
     }
-    if not outcome.changed:
-        return Outcome(environment, result, changed=False)
-    return Outcome(after, result)
+    return Outcome(environment, result, changed=False) if after == environment else Outcome(after, result)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from greentic.engine import bindings
 from greentic.engine.command import Command, Outcome
 from greentic.spec.binding_rules import key_of, name_of
-from greentic.spec.bindings import MigrateMergePayload, MigrateSeedPayload
 from greentic.spec.capabilities import Slot
 from greentic.spec.environment import Environment
 from greentic.spec.errors import InvalidArgument, NotFound
+from greentic.spec.merging import MigrateMergePayload, MigrateSeedPayload
 
 
 def seed(environment: Environment | None, payload: MigrateSeedPayload, command: Command, now: str) -> Outcome:

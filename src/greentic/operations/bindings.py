@@ -5,22 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from greentic.engine.bindings import Binding, past
 from greentic.envpacks.registry import EnvPack
 from greentic.operations.context import Context
 from greentic.spec.binding_rules import Key, key_of, name_of
-from greentic.spec.bindings import (
-    AddExtensionPayload,
-    AddPackBindingPayload,
-    RemoveExtensionPayload,
-    RemovePackBindingPayload,
-    RollbackExtensionPayload,
-    RollbackPackBindingPayload,
-    UpdateExtensionPayload,
-    UpdatePackBindingPayload,
-)
 from greentic.spec.capabilities import Slot
 from greentic.spec.environment import Environment, SupersededBinding
 from greentic.spec.errors import Conflict, InvalidArgument, NotFound
@@ -28,6 +18,14 @@ from greentic.spec.integrity import canonical_json, content_digest
 from greentic.spec.lifecycle import PRESENT
 from greentic.spec.parsing import Payload, parse_payload
 from greentic.spec.references import PackDescriptor
+
+if TYPE_CHECKING:
+    from greentic.spec.bindings import (
+        AddExtensionPayload,
+        AddPackBindingPayload,
+        RollbackExtensionPayload,
+        RollbackPackBindingPayload,
+    )
 
 PACKS = "env-packs"
 EXTENSIONS = "extensions"
@@ -88,6 +86,8 @@ def remove(
     context: Context, environment_id: str, noun: str, fields: Mapping[str, Any], *, force: bool = False
 ) -> dict[str, Any]:
     """Take an env-pack or an extension out. The deployer stays while workers run on it, unless `force`."""
+    from greentic.spec.bindings import RemoveExtensionPayload, RemovePackBindingPayload
+
     environment = context.store.load(environment_id).environment
     fields = {**fields, "updated_by": context.by}
     payload: Payload
@@ -109,6 +109,8 @@ def rollback(
     force: bool = False,
 ) -> dict[str, Any]:
     """Bring back an earlier binding: the one before, or that of `to_generation`; itself undoable."""
+    from greentic.spec.bindings import RollbackExtensionPayload, RollbackPackBindingPayload
+
     environment = context.store.load(environment_id).environment
     fields = {**fields, "updated_by": context.by}
     payload: RollbackExtensionPayload | RollbackPackBindingPayload
@@ -188,6 +190,13 @@ def _told(context: Context, environment_id: str, noun: str, verb: str, payload: 
 
 
 def _changing(noun: str, verb: str, fields: Mapping[str, Any]) -> AddPackBindingPayload | AddExtensionPayload:
+    from greentic.spec.bindings import (
+        AddExtensionPayload,
+        AddPackBindingPayload,
+        UpdateExtensionPayload,
+        UpdatePackBindingPayload,
+    )
+
     models: dict[tuple[str, str], type[AddPackBindingPayload] | type[AddExtensionPayload]] = {
         (PACKS, "add"): AddPackBindingPayload,
         (PACKS, "update"): UpdatePackBindingPayload,
@@ -255,10 +264,11 @@ def _by_path(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _folder(payload: AddPackBindingPayload | AddExtensionPayload) -> str:
-    if isinstance(payload, AddPackBindingPayload):
-        return payload.slot.value
-    path = payload.kind.partition("@")[0]
-    return f"{path}--{payload.instance_id}" if payload.instance_id else path
+    slot: Slot | None = getattr(payload, "slot", None)
+    if slot is not None:
+        return slot.value
+    path, instance = payload.kind.partition("@")[0], getattr(payload, "instance_id", None)
+    return f"{path}--{instance}" if instance else path
 
 
 def _kept_answers(context: Context, environment_id: str, place: str, config: Mapping[str, Any]) -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from greentic.operations.context import Context, desired
-from greentic.spec.bindings import SetConfigPayload
 from greentic.spec.capabilities import Slot
+from greentic.spec.configuration import SetConfigPayload
 from greentic.spec.environment import Environment, PackBinding
 from greentic.spec.errors import CorruptDocument, GreenticError
 from greentic.spec.parsing import parse, parse_json

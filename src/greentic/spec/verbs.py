@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 _PAYLOADS = "greentic.spec.payloads"
 _BINDINGS = "greentic.spec.bindings"
 _ENDPOINTS = "greentic.spec.endpoints"
+_MERGING = "greentic.spec.merging"
+_CONFIGURATION = "greentic.spec.configuration"
+_TRUST = "greentic.spec.trust_root"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +98,7 @@ VERBS: tuple[Verb, ...] = (
         "spec",
         permission="env:create",
         internal=True,
-        module=_BINDINGS,
+        module=_MERGING,
     ),
     _verb(
         "env migrate-bindings",
@@ -103,7 +106,7 @@ VERBS: tuple[Verb, ...] = (
         "Take over bindings of another environment where there are none",
         "not-found",
         "spec",
-        module=_BINDINGS,
+        module=_MERGING,
     ),
     _verb(
         "config set",
@@ -111,7 +114,38 @@ VERBS: tuple[Verb, ...] = (
         "Set or clear host settings",
         "not-found",
         "spec",
-        module=_BINDINGS,
+        module=_CONFIGURATION,
+    ),
+    _verb(
+        "trust-root bootstrap",
+        "TrustOperatorKeyPayload",
+        "Trust the operator key",
+        "not-found",
+        "trust-root",
+        module=_TRUST,
+    ),
+    _verb(
+        "trust-root seed",
+        "TrustOperatorKeyPayload",
+        "Trust the operator key in an environment that never had a trust root",
+        "not-found",
+        module=_TRUST,
+    ),
+    _verb(
+        "trust-root add",
+        "AddTrustedKeyPayload",
+        "Trust a public key",
+        "not-found",
+        "trust-root",
+        module=_TRUST,
+    ),
+    _verb(
+        "trust-root remove",
+        "RemoveTrustedKeyPayload",
+        "Trust a key no more, for good",
+        "not-found",
+        "trust-root",
+        module=_TRUST,
     ),
     _verb(
         "env-packs add",

@@ -103,6 +103,7 @@ def remove(environment: Environment, payload: RemoveDeploymentPayload, command: 
             if splits
             else f"gtc op revisions archive {deployment.bundle_id} v{_alive(revisions)[0].sequence}, and so on",
         )
+    refuse_linked(environment, deployment)
     kept = environment.model_copy(
         update={
             "bundles": tuple(one for one in environment.bundles if one.deployment_id != deployment.deployment_id),
@@ -119,6 +120,17 @@ def remove(environment: Environment, payload: RemoveDeploymentPayload, command: 
             "pruned_revision_ids": [revision.revision_id for revision in revisions],
         },
     )
+
+
+def refuse_linked(environment: Environment, deployment: BundleDeployment) -> None:
+    """Conflict when a messaging endpoint reaches the bundle and no other deployment of it would remain."""
+    linked = [one for one in environment.messaging_endpoints if deployment.bundle_id in one.linked_bundles]
+    if linked and sum(one.bundle_id == deployment.bundle_id for one in environment.bundles) == 1:
+        raise Conflict(
+            f"{', '.join(repr(one.display_name) for one in linked)} would reach '{deployment.bundle_id}' no more",
+            details={"endpoint_ids": [one.endpoint_id for one in linked]},
+            next_step=f"gtc op messaging endpoint unlink-bundle {linked[0].provider_id} {deployment.bundle_id}",
+        )
 
 
 def _alive(revisions: Iterable[Revision]) -> list[Revision]:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from greentic.engine.deployments import refuse_linked
 from greentic.operations import deployments, names, revisions, traffic
 from greentic.operations.context import Context
 from greentic.spec.capabilities import Slot
-from greentic.spec.deployment import BundleDeployment
-from greentic.spec.environment import Environment
-from greentic.spec.errors import Conflict, NotFound
+from greentic.spec.errors import NotFound
 from greentic.spec.lifecycle import Lifecycle
 from greentic.spec.payloads import RevisionPayload
 from greentic.spec.revision import Revision
@@ -26,7 +25,7 @@ async def retire(context: Context, environment_id: str, word: str, *, note: str 
         deployment = names.deployment(environment, word)
     except NotFound:
         return {"environment_id": environment_id, "name": word, "state": "absent"}
-    _require_unlinked(environment, deployment)
+    refuse_linked(environment, deployment)
     alive = [
         one for one in environment.revisions_of(deployment.deployment_id) if one.lifecycle is not Lifecycle.ARCHIVED
     ]
@@ -63,14 +62,3 @@ async def _archive(context: Context, environment_id: str, revision: Revision) ->
         await revisions.archive(context, environment_id, revision)
         return
     context.apply(environment_id, "revisions", "archive", RevisionPayload(revision_id=revision.revision_id))
-
-
-def _require_unlinked(environment: Environment, deployment: BundleDeployment) -> None:
-    copies = sum(one.bundle_id == deployment.bundle_id for one in environment.bundles)
-    linked = [one for one in environment.messaging_endpoints if deployment.bundle_id in one.linked_bundles]
-    if linked and copies == 1:
-        raise Conflict(
-            f"{', '.join(repr(one.display_name) for one in linked)} would reach '{deployment.bundle_id}' no more",
-            details={"endpoint_ids": [one.endpoint_id for one in linked]},
-            next_step=f"gtc op messaging endpoint unlink-bundle {linked[0].provider_id} {deployment.bundle_id}",
-        )

@@ -63,9 +63,16 @@ def two_versions(stage: Stage, slots: list[list[int]], **extra: Any) -> dict[str
 # Tables
 
 
-def test_before_the_first_table_the_router_says_so(stage: Stage) -> None:
-    response = stage.get()
-    assert (response.status, kind(response)) == (503, "not-configured")
+def test_a_client_that_comes_before_the_first_table_waits_for_it(stage: Stage) -> None:
+    worker = stage.worker(answering(b"x"))
+    with stage.connect() as early:
+        early.sendall(GET + b"\r\n")
+        early.settimeout(0.3)
+        with pytest.raises(TimeoutError):
+            early.recv(1)
+        early.settimeout(10)
+        stage.configure(table(deployment([revision("R1", worker.port)])))
+        assert Reader(early).response().status == 200
 
 
 def test_a_refused_table_leaves_the_old_one(stage: Stage) -> None:

@@ -28,6 +28,7 @@ def create(environment: Environment | None, payload: CreateEnvironmentPayload, c
             listen_addr=payload.listen_addr,
             public_base_url=payload.public_base_url,
             gui_enabled=payload.gui_enabled,
+            stamp_revision=payload.stamp_revision,
         ),
         packs=payload.packs,
         revocation=payload.revocation,
@@ -40,7 +41,7 @@ def create(environment: Environment | None, payload: CreateEnvironmentPayload, c
 def update(environment: Environment, payload: UpdateEnvironmentPayload, command: Command, now: str) -> Outcome:
     """Change the name and host settings that are named; the others stay."""
     host: dict[str, Any] = {}
-    for field in ("region", "tenant_org_id", "listen_addr", "public_base_url", "gui_enabled"):
+    for field in ("region", "tenant_org_id", "listen_addr", "public_base_url", "gui_enabled", "stamp_revision"):
         change: FieldUpdate[Any] | None = getattr(payload, field)
         if change is not None:
             host[field] = change.applied()

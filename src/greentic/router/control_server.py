@@ -18,15 +18,16 @@ ORPHAN_GRACE_SECONDS: Final = 1.0
 class ControlServer(asyncio.Protocol):
     """Answers the messages of `greentic.router.control`."""
 
-    def __init__(self, gateway: Gateway, stop: Callable[[float], None]) -> None:
-        """`stop(grace_seconds)` begins the end of the process; it may be called more than once."""
+    def __init__(self, gateway: Gateway, stop: Callable[[float], None], accept: Callable[[], None]) -> None:
+        """`stop(grace_seconds)` begins the end of the process, `accept()` lets clients in; both may be repeated."""
         self._gateway = gateway
         self._stop = stop
+        self._accept = accept
         self._frames = FrameReader()
         self._transport: asyncio.Transport | None = None
 
     def announce(self) -> None:
-        """Tell the parent that connections are accepted."""
+        """Tell the parent that a table is awaited; clients are let in with the first one."""
         self._send({"type": "ready", "pid": os.getpid()})
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -53,9 +54,9 @@ class ControlServer(asyncio.Protocol):
     def _handle(self, message: dict[str, Any], request: Any) -> None:
         match message["type"]:
             case "configure":
-                self._send(
-                    {"type": "acknowledged", "request": request, **self._gateway.configure(message.get("table"))}
-                )
+                acknowledged = self._gateway.configure(message.get("table"))
+                self._accept()
+                self._send({"type": "acknowledged", "request": request, **acknowledged})
             case "report":
                 self._send({"type": "report", "request": request, **self._gateway.report()})
             case "drain":

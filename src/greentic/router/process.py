@@ -32,9 +32,19 @@ async def serve(listening: socket.socket, control: socket.socket, access_log: Ac
             stopped.set_result(grace_seconds)
 
     listening.setblocking(False)
-    server = await loop.create_server(lambda: ClientConnection(gateway), sock=listening, backlog=BACKLOG)
+    # Until there is a table, connections wait in the backlog: a successor must not refuse what its predecessor would
+    # have served.
+    server = await loop.create_server(
+        lambda: ClientConnection(gateway), sock=listening, backlog=BACKLOG, start_serving=False
+    )
+    accepting: list[asyncio.Task[None]] = []
+
+    def accept() -> None:
+        if not accepting and not stopped.done():
+            accepting.append(loop.create_task(server.start_serving()))
+
     control.setblocking(False)
-    transport, endpoint = await loop.create_unix_connection(lambda: ControlServer(gateway, stop), sock=control)
+    transport, endpoint = await loop.create_unix_connection(lambda: ControlServer(gateway, stop, accept), sock=control)
     loop.add_signal_handler(signal.SIGTERM, stop, ORPHAN_GRACE_SECONDS)
     # Ctrl-C at a terminal reaches the whole process group; the parent decides what becomes of it.
     loop.add_signal_handler(signal.SIGINT, lambda: None)

@@ -94,6 +94,7 @@ class HostSettings(Payload):
     listen_addr: ListenAddress | None = None
     public_base_url: PublicBaseUrl | None = None
     gui_enabled: Flag | None = None
+    stamp_revision: Flag | None = None
 
 
 class CreateEnvironmentPayload(HostSettings):
@@ -116,8 +117,9 @@ class UpdateEnvironmentPayload(Payload):
     listen_addr: FieldUpdate[ListenAddress] | None = None
     public_base_url: FieldUpdate[PublicBaseUrl] | None = None
     gui_enabled: FieldUpdate[Flag] | None = None
+    stamp_revision: FieldUpdate[Flag] | None = None
 
-    @field_validator("region", "tenant_org_id", "listen_addr", "public_base_url", "gui_enabled", mode="before")
+    @field_validator("region", "tenant_org_id", "listen_addr", "public_base_url", "gui_enabled", "stamp_revision", mode="before")
     @classmethod
     def _keep(cls, value: Any) -> Any:
         return None if isinstance(value, dict) and list(value) == ["clear"] and value["clear"] is False else value

@@ -45,6 +45,7 @@ class DataPlane:
         self._journal = journal
         self._version = 0
         self._published: list[dict[str, Any]] | None = None
+        self._options: dict[str, bool] | None = None
         self._draining: set[str] = set()
         self._ended: dict[str, Lifecycle] = {}
         self._warming: set[str] = set()
@@ -140,7 +141,7 @@ class DataPlane:
         await self.publish()
         surplus = [worker for worker in self._workers.all() if not self._wanted(worker.revision_id)]
         for worker in surplus:
-            progress(f"ending the worker of {worker.revision_id}")
+            progress(f"ending the worker of {self._called(worker)}")
         await asyncio.gather(*(self._workers.end(worker.revision_id) for worker in surplus))
         await self._settle(starting, progress)
         await self.publish()
@@ -174,18 +175,19 @@ class DataPlane:
             self.desired.environment, self._workers.addresses(), draining=self._draining, ended=self._ended
         )
         acknowledged = self._router.acknowledged
-        if rows == self._published and acknowledged is not None and acknowledged.version == self._version:
-            return acknowledged
-        if rows != self._published:
+        options = {"stamp_revision": bool(self.desired.environment.host_config.stamp_revision)}
+        if (rows, options) != (self._published, self._options):
             self._version += 1
-            self._published = rows
+            self._published, self._options = rows, options
+        elif acknowledged is not None and acknowledged.version == self._version:
+            return acknowledged
         return await self._router.publish(
             {
                 "version": self._version,
                 "env_id": self.desired.environment.environment_id,
                 "keys": keys.ensure(self._layout.keys),
                 "deployments": rows,
-                "options": {"stamp_revision": True},
+                "options": options,
             }
         )
 
@@ -283,8 +285,13 @@ class DataPlane:
 
     async def _settle(self, starting: list[Worker], progress: Progress) -> None:
         for worker in starting:
-            progress(f"waiting for the worker of {worker.revision_id}")
+            progress(f"waiting for the worker of {self._called(worker)}")
             await worker.supervision.settled()
+
+    def _called(self, worker: Worker) -> str:
+        """The worker's revision as people call it; its id when it is not recorded any more."""
+        revision = self.desired.environment.revision(worker.revision_id)
+        return worker.revision_id if revision is None else f"{revision.bundle_id} v{revision.sequence}"
 
     async def _end(self, revision: Revision) -> None:
         """Take the revision from the table, then end its worker."""

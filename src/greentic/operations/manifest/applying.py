@@ -5,19 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from greentic.envpacks.secrets import SecretValue
 from greentic.operations.context import Context
 from greentic.operations.manifest import ownership
-from greentic.operations.manifest.guarded import Guarded
 from greentic.operations.manifest.ownership import Claims
-from greentic.operations.manifest.performing import Performer
 from greentic.operations.manifest.plan import Action, Plan
 from greentic.operations.manifest.planning import make_plan
 from greentic.operations.manifest.reading import UNFINISHED, Gathered, Source, gather, with_secrets
 from greentic.spec.errors import Conflict, Differs, InputOutput, InvalidArgument
 from greentic.spec.manifest import SCHEMA
+from greentic.store.contract import Stored
+
+if TYPE_CHECKING:
+    from greentic.envpacks.secrets import SecretValue
 
 _DONE = {
     Action.CREATE: "created",
@@ -57,6 +58,14 @@ def plan(context: Context, source: Source, *, prune: bool = False) -> dict[str, 
     return report(planned, "plan")
 
 
+def planned_of(context: Context, source: Source) -> tuple[Plan, Stored | None]:
+    """(the plan itself, the environment it starts from)."""
+    gathered = gather(context, source)
+    planned, _ = _planned(context, gathered, prune=False)
+    gathered.digests.save()
+    return planned, gathered.stored
+
+
 async def apply(context: Context, source: Source, wishes: Wishes) -> dict[str, Any]:
     """Make the environment as the manifest says, in the order of the plan, and prove it.
 
@@ -90,7 +99,9 @@ async def apply(context: Context, source: Source, wishes: Wishes) -> dict[str, A
     if planned.changes and wishes.confirm is not None and not wishes.confirm(planned):
         raise InvalidArgument("not confirmed, nothing was changed", next_step="answer y, or add --yes")
     planned = replace(planned, missing=())
-    receipts = await _carry_out(context, source, gathered, planned, claims)
+    receipts = await _carry_out(context, source, gathered, planned, claims) if planned.changes else []
+    if not planned.changes:
+        _claim(source, gathered, context.store.artifacts(planned.environment_id), claims)
     told = report(planned, "apply")
     if planned.changes:
         told["verify"] = _verified(context, source, wishes)
@@ -171,6 +182,8 @@ def _checked(planned: Plan) -> dict[str, Any]:
 def _pasted(gathered: Gathered, wishes: Wishes) -> Gathered:
     if wishes.paste is None:
         return gathered
+    from greentic.envpacks.secrets import SecretValue
+
     values: dict[str, SecretValue] = {}
     for one in gathered.resolved.missing:
         if one.kind == "secret_value" and one.source == "paste":
@@ -183,6 +196,9 @@ def _pasted(gathered: Gathered, wishes: Wishes) -> Gathered:
 async def _carry_out(
     context: Context, source: Source, gathered: Gathered, planned: Plan, claims: Claims
 ) -> list[dict[str, Any]]:
+    from greentic.operations.manifest.guarded import Guarded
+    from greentic.operations.manifest.performing import Performer  # heavy, and a run without changes needs it not
+
     name = planned.environment_id
     folder = context.store.artifacts(name)
     own = replace(context, expected_generation=None, if_match=None)
@@ -234,9 +250,3 @@ def _verified(context: Context, source: Source, wishes: Wishes) -> dict[str, Any
 def _worst(receipts: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
     """The receipt that took longest."""
     return dict(max(receipts, key=lambda one: float(one["milliseconds"]))) if receipts else None
-
-
-def closing(told: Mapping[str, Any]) -> str:
-    """What happened in one line: `9 steps: 2 created, 1 moved, 6 as they were`."""
-    parts = [f"{count} {word}" for word, count in told["counts"].items()]
-    return f"{len(told['steps'])} steps: {', '.join(parts)}"

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from greentic.engine.command import Command
-from greentic.store.contract import Applied, Listing, Store, Stored
+from greentic.store.contract import Applied, Complete, Listing, Store, Stored
 
 
 class Guarded:
@@ -24,17 +25,29 @@ class Guarded:
         return self._store.load(environment_id)
 
     def apply(
-        self, command: Command, *, expected_generation: int | None = None, if_match: str | None = None
+        self,
+        command: Command,
+        *,
+        expected_generation: int | None = None,
+        if_match: str | None = None,
+        complete: Complete | None = None,
     ) -> Applied:
         """As the store, to the expected state only."""
         expected = expected_generation if expected_generation is not None else self.generation or None
-        applied = self._store.apply(command, expected_generation=expected, if_match=if_match)
+        applied = self._store.apply(command, expected_generation=expected, if_match=if_match, complete=complete)
         self.generation = applied.generation
         return applied
 
-    def plan(self, command: Command, *, expected_generation: int | None = None, if_match: str | None = None) -> Applied:
+    def plan(
+        self,
+        command: Command,
+        *,
+        expected_generation: int | None = None,
+        if_match: str | None = None,
+        complete: Complete | None = None,
+    ) -> Applied:
         """As the store."""
-        return self._store.plan(command, expected_generation=expected_generation, if_match=if_match)
+        return self._store.plan(command, expected_generation=expected_generation, if_match=if_match, complete=complete)
 
     def list(self) -> tuple[Listing, ...]:
         """As the store."""

@@ -8,10 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from greentic.envpacks.secrets import SecretValue
-from greentic.operations import secrets
 from greentic.operations.context import Context
 from greentic.operations.environments import LOCAL
 from greentic.operations.manifest import matching, ownership
@@ -28,6 +26,9 @@ from greentic.spec.manifest import BundleEntry, ExtensionEntry, Manifest, PackEn
 from greentic.spec.manifest_text import MAX_BYTES, read_text
 from greentic.spec.secrets import SecretAddress
 from greentic.store.contract import Stored
+
+if TYPE_CHECKING:
+    from greentic.envpacks.secrets import SecretValue
 
 UNFINISHED = "run/env-apply-unfinished"
 """Stands in the environment's folder while a plan is carried out."""
@@ -231,6 +232,9 @@ def _secrets(
     warnings: list[str] = []
     if not manifest.secrets:
         return frozenset(), values, missing, warnings
+    from greentic.envpacks.secrets import SecretValue
+    from greentic.operations import secrets
+
     there: frozenset[str] = frozenset()
     if environment is not None and environment.binding(Slot.SECRETS) is not None:
         there = frozenset(entry.address.path for entry in secrets.store_of(context, environment).names())
@@ -254,6 +258,9 @@ def _secrets(
 
 def _same(context: Context, environment_id: str, path: str, given: SecretValue) -> bool:
     """Whether the stored value is `given`. A look at a value is authorised and audited like any other."""
+    from greentic.envpacks.secrets import SecretValue
+    from greentic.operations import secrets
+
     told = secrets.get(context, environment_id, path, reveal=True)
     here = told.get("secret_ref") == SecretAddress.of_path(environment_id, path).uri
     return here and bool(told.get("value")) and SecretValue(str(told["value"])) == given

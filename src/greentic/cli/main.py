@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -69,6 +70,8 @@ def op() -> None:
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit with its status (see `greentic.spec.errors.EXIT_CODES`; 130 after Ctrl-C)."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    # Looking for pydantic plug-ins reads the metadata of every installed distribution; we use none.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     try:
         status = cli.main(words, prog_name="gtc", standalone_mode=False)
     except click.exceptions.Exit as exit_:

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING
 
 from greentic.envpacks.deployer import Deployer, DeployerContext
@@ -23,6 +22,9 @@ if TYPE_CHECKING:
     from greentic.envpacks.credentials import DeployerCredentials
     from greentic.envpacks.preflight import ToolCheck
     from greentic.envpacks.secrets import Secrets, SecretsContext
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 GROUP = "greentic.env_packs"
 
@@ -58,13 +60,18 @@ class EnvPack:
 class Registry:
     """Env-packs by path. Entry points are read once; a pack's module is imported when that pack is asked for."""
 
-    def __init__(self, offers: Mapping[str, Callable[[], EnvPack]]) -> None:
-        self._offers = dict(offers)
+    def __init__(self, offers: Mapping[str, Callable[[], EnvPack]] | None = None) -> None:
+        """`offers` by path; None for those of the installed distributions, looked up when first needed."""
+        self._given = offers
 
     @classmethod
     def installed(cls) -> Registry:
         """The env-packs of the distributions that are installed here."""
-        return cls(_installed())
+        return cls()
+
+    @property
+    def _offers(self) -> Mapping[str, Callable[[], EnvPack]]:
+        return _installed() if self._given is None else self._given
 
     def paths(self) -> tuple[str, ...]:
         """The descriptor paths that are known, sorted."""
@@ -132,6 +139,8 @@ class Registry:
 
 @cache
 def _installed() -> Mapping[str, Callable[[], EnvPack]]:
+    from importlib.metadata import entry_points
+
     offers: dict[str, Callable[[], EnvPack]] = {}
     for point in entry_points(group=GROUP):
         if point.name in offers:

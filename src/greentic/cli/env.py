@@ -11,6 +11,12 @@ from greentic.cli.invocation import Invocation, need, verb
 from greentic.cli.nouns import LazyGroup
 
 FURTHER = {
+    "plan": ("greentic.cli.manifest:plan", "Show what applying one file would do, and the token of that plan."),
+    "apply": ("greentic.cli.manifest:apply", "Make an environment as one file describes it."),
+    "diff": ("greentic.cli.manifest:diff", "Show the manifest, the record and what is live side by side."),
+    "export": ("greentic.cli.manifest:export", "Write a manifest of a living environment."),
+    "migrate-dev": ("greentic.cli.migrate:migrate_dev", "Move the bindings of the old environment `dev`, once."),
+    "migrate-state": ("greentic.cli.migrate:migrate_state", "Put the old deployment state aside, once."),
     "doctor": ("greentic.cli.doctor:doctor", "Check everything; each finding comes with its fix."),
     "tool-check": ("greentic.cli.preflight:tool_check", "Check the tools that the bound env-packs use."),
     "repair": ("greentic.cli.doctor:repair", "Mend what can be mended without guessing."),

@@ -28,11 +28,17 @@ def env() -> None:
     """Environments: the places where workers run."""
 
 
-HOST = {name: name for name in ("name", "region", "tenant_org_id", "listen_addr", "public_base_url", "gui_enabled")}
+SETTINGS = ("region", "tenant_org_id", "listen_addr", "public_base_url", "gui_enabled", "stamp_revision")
+HOST = {name: name for name in ("name", *SETTINGS)}
 
 
 def _host_options(command: Any) -> Any:
     for option in (
+        click.option(
+            "--stamp-revision/--no-stamp-revision",
+            default=None,
+            help="Tell clients in x-greentic-revision which revision answered. [default: no]",
+        ),
         click.option("--gui/--no-gui", "gui_enabled", default=None, help="Serve the built-in pages."),
         click.option("--public-url", "public_base_url", metavar="URL", help="Where the world reaches the environment."),
         click.option(
@@ -180,7 +186,11 @@ def show(invocation: Invocation, name_of_environment: str | None) -> Any:
 def _view_init(result: Any) -> None:
     from greentic.cli.tables import line
 
-    done = "created" if result["outcome"] == "created" else "exists already, left as it is:"
+    done = {
+        "created": "created",
+        "healed": "exists already, and now trusts your operator key:",
+        "untouched": "exists already, left as it is:",
+    }[result["outcome"]]
     line(f"environment {result['environment_id']} {done} ({_listens(result)})")
 
 

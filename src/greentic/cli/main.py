@@ -34,6 +34,7 @@ OPERATIONS = {
     "credentials": ("greentic.cli.credentials:credentials", "What the deployer needs to be allowed."),
     "audit": ("greentic.cli.audit:audit", "Who changed what, when; verified offline."),
     "backup": ("greentic.cli.backup:backup", "Go back to an earlier document."),
+    "trust-root": ("greentic.cli.trust_root:trust_root", "Whose signatures count."),
     "policy": ("greentic.cli.policy:policy", "Who may change what."),
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from greentic.engine import trust_root
 from greentic.engine.command import Command, Outcome
 from greentic.spec.environment import Environment, HostConfig
 from greentic.spec.errors import Conflict
@@ -34,6 +35,7 @@ def create(environment: Environment | None, payload: CreateEnvironmentPayload, c
         revocation=payload.revocation,
         retention=payload.retention,
         health=payload.health,
+        trust_root=None if payload.operator_key is None else trust_root.begun(payload.operator_key),
     )
     return Outcome(created, {"environment_id": created.environment_id})
 

@@ -15,7 +15,7 @@ from greentic.spec.capabilities import Slot
 from greentic.spec.environment import ExtensionBinding, PackBinding
 from greentic.spec.errors import CorruptDocument
 from greentic.spec.parsing import Payload
-from greentic.store.contract import Applied, Store, Stored
+from greentic.store.contract import Applied, Complete, Store, Stored
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +47,21 @@ class Context:
             return self.mint()
         return self.key if not step else f"{self.key}:{step}"
 
-    def apply(self, environment_id: str, noun: str, verb: str, payload: Payload, *, step: str = "") -> Applied:
-        """Commit one change through the store (compute it only, on a dry run)."""
+    def apply(
+        self,
+        environment_id: str,
+        noun: str,
+        verb: str,
+        payload: Payload,
+        *,
+        step: str = "",
+        complete: Complete | None = None,
+    ) -> Applied:
+        """Commit one change through the store (compute it only, on a dry run); `complete`: see its contract."""
         command = Command(environment_id, noun, verb, payload, self.step_key(step), self.actor)
         generation, etag = (None, None) if self._guarded else (self.expected_generation, self.if_match)
         change = self.store.plan if self.dry_run else self.store.apply
-        applied = change(command, expected_generation=generation, if_match=etag)
+        applied = change(command, expected_generation=generation, if_match=etag, complete=complete)
         self._guarded.append(True)
         return applied
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from greentic.operations import trust_root
 from greentic.operations.context import Context, desired
 from greentic.spec.capabilities import Slot
 from greentic.spec.environment import Environment
@@ -32,13 +33,24 @@ def summary(environment: Environment) -> dict[str, Any]:
 
 
 def create(context: Context, payload: CreateEnvironmentPayload) -> dict[str, Any]:
-    """A new environment; Conflict when it exists."""
-    applied = context.apply(payload.environment_id, "env", "create", payload)
-    return {**summary(applied.environment), "generation": applied.generation, "etag": applied.etag}
+    """A new environment; Conflict when it exists. It trusts the operator key, which is made when there is none."""
+    applied = context.apply(
+        payload.environment_id, "env", "create", payload, complete=trust_root.seeding(create=not context.dry_run)
+    )
+    return {
+        **summary(applied.environment),
+        "generation": applied.generation,
+        "etag": applied.etag,
+        "trust_root": _first_key(applied.environment),
+    }
 
 
 def init(context: Context, environment_id: str = LOCAL, **host: Any) -> dict[str, Any]:
-    """The environment with the defaults of one machine, left alone when it exists; `outcome` says which."""
+    """The environment with the defaults of one machine; `outcome` says what happened.
+
+    `created`, `untouched` when it exists, or `healed` when it exists and never had a trust root: then it gets one, as a
+    new one does. `trust_root` is the key that was given to it, None when none was.
+    """
     try:
         stored = context.store.load(environment_id)
     except NotFound:
@@ -53,11 +65,15 @@ def init(context: Context, environment_id: str = LOCAL, **host: Any) -> dict[str
             f"the environment '{environment_id}' exists with another {', '.join(sorted(differing))}",
             next_step=f"gtc op env update {environment_id} …",
         )
+    seeded = trust_root.seed(context, environment_id)
+    if seeded is not None and not context.dry_run:
+        stored = context.store.load(environment_id)
     return {
         **summary(stored.environment),
         "generation": stored.generation,
         "etag": stored.etag,
-        "outcome": "untouched",
+        "trust_root": seeded,
+        "outcome": "untouched" if seeded is None else "healed",
     }
 
 
@@ -86,3 +102,10 @@ def show(context: Context, environment_id: str) -> dict[str, Any]:
     """The whole document, its generation and its etag."""
     stored: Stored = context.store.load(environment_id)
     return {"environment": stored.environment.to_json(), "generation": stored.generation, "etag": stored.etag}
+
+
+def _first_key(environment: Environment) -> dict[str, Any] | None:
+    root = environment.trust_root
+    if root is None or not root.keys:
+        return None
+    return {**root.keys[0].to_json(), "trusted_key_count": len(root.keys)}

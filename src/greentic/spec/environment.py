@@ -10,11 +10,12 @@ from pydantic import AfterValidator, Field
 
 from greentic.spec.capabilities import Slot
 from greentic.spec.deployment import BundleDeployment
-from greentic.spec.identifiers import BundleId, Counter, EndpointId, EnvironmentId, PackId, Timestamp
+from greentic.spec.identifiers import BundleId, Counter, CustomerId, EndpointId, EnvironmentId, PackId, Timestamp
 from greentic.spec.parsing import Document, Flag, Text, absent
 from greentic.spec.references import Descriptor, InstanceId, RelativePath, SecretUri
 from greentic.spec.revision import OMITTED, Revision
 from greentic.spec.traffic import TrafficSplit
+from greentic.spec.trust_root import TrustRootDocument
 
 DEFAULT_LISTEN_ADDRESS = "127.0.0.1:8080"
 _OCTET = r"(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
@@ -97,6 +98,7 @@ class HostConfig(Document):
     listen_addr: ListenAddress | None = OMITTED
     public_base_url: WrittenUrl | None = OMITTED
     gui_enabled: Flag | None = OMITTED
+    stamp_revision: Flag | None = OMITTED
 
     @property
     def listen_address(self) -> str:
@@ -202,12 +204,22 @@ class Health(Document):
     last_checked_at: Timestamp | None = OMITTED
 
 
+class RetiredPolicy(Document):
+    """The newest revenue policy of a bundle and customer whose deployment left or refers to an older one."""
+
+    bundle_id: BundleId
+    customer_id: CustomerId
+    revenue_policy_ref: Text
+
+
 class Environment(Document):
     """A place where workers run: capabilities, workloads and traffic. The source of truth.
 
     `split_history` holds superseded splits, oldest first, a bounded number per deployment; any of them can be rolled
     back to. It is ours: the reference keeps one level in `previous_split_ref`. `binding_history` is the same for
-    bindings (the reference: `previous_binding_ref`).
+    bindings (the reference: `previous_binding_ref`). `trust_root` says whose signatures count here, absent until
+    somebody was ever trusted (the reference: a file of its own); `retired_policies` where the revenue policies of pairs
+    stopped that no deployment here refers to. Both are ours, and neither goes back when a backup is restored.
     """
 
     schema_: Literal["greentic.environment.v1"] = Field("greentic.environment.v1", alias="schema")
@@ -226,6 +238,8 @@ class Environment(Document):
     health: Health = Field(default_factory=Health)
     split_history: tuple[TrafficSplit, ...] = Field(default=(), exclude_if=absent)
     binding_history: tuple[SupersededBinding, ...] = Field(default=(), exclude_if=absent)
+    trust_root: TrustRootDocument | None = OMITTED
+    retired_policies: tuple[RetiredPolicy, ...] = Field(default=(), exclude_if=absent)
 
     def deployment(self, deployment_id: str) -> BundleDeployment | None:
         """The deployment of that id, None when there is none."""

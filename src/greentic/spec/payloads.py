@@ -28,7 +28,8 @@ from greentic.spec.identifiers import (
 )
 from greentic.spec.parsing import Flag, Payload, Text
 from greentic.spec.references import RelativePath
-from greentic.spec.revision import Drain, PackListEntry
+from greentic.spec.revision import OMITTED, Drain, PackListEntry
+from greentic.spec.trust_root import TrustOperatorKeyPayload
 
 Value = TypeVar("Value")
 Part = TypeVar("Part", bound=BaseModel)
@@ -98,7 +99,7 @@ class HostSettings(Payload):
 
 
 class CreateEnvironmentPayload(HostSettings):
-    """A new environment; `packs` are its first bindings."""
+    """A new environment; `packs` are its first bindings, `operator_key` is whom it trusts from the beginning."""
 
     environment_id: NewEnvironmentId
     name: Text
@@ -106,6 +107,7 @@ class CreateEnvironmentPayload(HostSettings):
     revocation: Asked[Revocation] = Field(default_factory=Revocation)
     retention: Asked[Retention] = Field(default_factory=Retention)
     health: Asked[Health] = Field(default_factory=Health)
+    operator_key: TrustOperatorKeyPayload | None = OMITTED
 
 
 class UpdateEnvironmentPayload(Payload):
@@ -119,7 +121,9 @@ class UpdateEnvironmentPayload(Payload):
     gui_enabled: FieldUpdate[Flag] | None = None
     stamp_revision: FieldUpdate[Flag] | None = None
 
-    @field_validator("region", "tenant_org_id", "listen_addr", "public_base_url", "gui_enabled", "stamp_revision", mode="before")
+    @field_validator(
+        "region", "tenant_org_id", "listen_addr", "public_base_url", "gui_enabled", "stamp_revision", mode="before"
+    )
     @classmethod
     def _keep(cls, value: Any) -> Any:
         return None if isinstance(value, dict) and list(value) == ["clear"] and value["clear"] is False else value

@@ -21,6 +21,12 @@ it is a Conflict with `details` expected_generation, actual_generation, expected
 None when the environment does not exist). A repetition is answered before the precondition is looked at. Environments
 do not wait for each other.
 
+Companions. What a change needs to know of the state that it changes, and cannot know before it has the environment to
+itself, is told by `complete`: it sees that state and completes the payload, and may add files. The files are new ones
+of the environment's folder, whole and durable before the change is committed; a change that does not happen may leave
+some behind, which no state names, and a later change of the same name puts them aside. The request is what the caller
+asked, not what it was completed to: a repetition is answered before `complete` is asked.
+
 Evidence. Each attempt leaves an intent before and an outcome after it in the environment's audit log, whether allowed,
 denied or failed, linked into one hash chain; no secret and no configuration value stands in it. A repetition had its
 effect and its record before; it leaves none. A command that is refused because its environment does not exist leaves
@@ -41,6 +47,7 @@ from typing import Any, Protocol
 from greentic.engine.command import Command, Outcome
 from greentic.spec.environment import Environment
 from greentic.spec.errors import GreenticError
+from greentic.spec.parsing import Payload
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +93,17 @@ class Decision:
     next_step: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """A payload with what the present state adds to it; `files` are (path in the environment's folder, bytes)."""
+
+    payload: Payload
+    files: tuple[tuple[str, bytes], ...] = ()
+
+
+Complete = Callable[[Environment | None, Command, str], Completed]
+"""(the environment or None, the command as asked, the time in RFC 3339) -> it completed, or a raised refusal. Reads
+what it needs, writes nothing; may be asked more than once for one change."""
 Transition = Callable[[Environment | None, Command, str], Outcome]
 """(the environment or None, the command, the time in RFC 3339) -> the outcome, or a raised refusal. Pure."""
 Authorize = Callable[[Command, str], Decision]
@@ -100,12 +118,24 @@ class Store(Protocol):
         ...
 
     def apply(
-        self, command: Command, *, expected_generation: int | None = None, if_match: str | None = None
+        self,
+        command: Command,
+        *,
+        expected_generation: int | None = None,
+        if_match: str | None = None,
+        complete: Complete | None = None,
     ) -> Applied:
         """Carry out `command`; the only door for changes. Raises what the engine refuses, Conflict and Denied."""
         ...
 
-    def plan(self, command: Command, *, expected_generation: int | None = None, if_match: str | None = None) -> Applied:
+    def plan(
+        self,
+        command: Command,
+        *,
+        expected_generation: int | None = None,
+        if_match: str | None = None,
+        complete: Complete | None = None,
+    ) -> Applied:
         """What `apply` would answer now, without committing, recording or auditing anything."""
         ...
 

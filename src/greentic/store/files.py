@@ -17,16 +17,18 @@ from pydantic_core import from_json, to_json
 from greentic.engine.command import Command, Outcome
 from greentic.spec import rules
 from greentic.spec.environment import Environment
-from greentic.spec.errors import Conflict, Denied, GreenticError, InvalidArgument, NotFound, StoreError
+from greentic.spec.errors import Conflict, GreenticError, InvalidArgument, NotFound, StoreError
 from greentic.spec.integrity import digest
 from greentic.store import backup, document, failures, folders, lock
 from greentic.store.audit import AuditReport, AuditTrail, Head
 from greentic.store.clock import Clock, wall_clock
-from greentic.store.contract import Applied, Authorize, Decision, Listing, Stored, Transition
+from greentic.store.companions import Companions
+from greentic.store.contract import Applied, Authorize, Complete, Decision, Listing, Stored, Transition
 from greentic.store.document import Body, Record
 from greentic.store.events import Attempt
 from greentic.store.io import FileSystem, LocalFileSystem, read
 from greentic.store.ledger import Ledger
+from greentic.store.preconditions import Precondition, demand, meet
 from greentic.store.transaction import Settings, Turn
 
 MAX_KEY = 512
@@ -46,20 +48,15 @@ def local_only(_command: Command, _actor: str) -> Decision:
 
 
 @dataclass(frozen=True, slots=True)
-class Precondition:
-    """What the caller expects of the present state; None expects nothing."""
-
-    generation: int | None
-    etag: str | None
-
-
-@dataclass(frozen=True, slots=True)
 class _Answer:
-    """What an attempt comes to: the outcome, its result as JSON values, and the bytes to commit (None: no change)."""
+    """What an attempt comes to: the command as completed, the outcome, its result as JSON values, the bytes to commit
+    (None: no change) and the files that go with them."""
 
+    command: Command
     outcome: Outcome
     result: dict[str, Any]
     body: Body | None
+    files: Companions = ()
 
 
 class FilesStore:
@@ -97,24 +94,42 @@ class FilesStore:
         return record.stored
 
     def apply(
-        self, command: Command, *, expected_generation: int | None = None, if_match: str | None = None
+        self,
+        command: Command,
+        *,
+        expected_generation: int | None = None,
+        if_match: str | None = None,
+        complete: Complete | None = None,
     ) -> Applied:
         """Carry out `command`; see `contract`."""
-        return self.carry_out(command, self._transition, expected_generation=expected_generation, if_match=if_match)
+        return self.carry_out(
+            command,
+            self._transition,
+            expected_generation=expected_generation,
+            if_match=if_match,
+            complete=complete,
+        )
 
-    def plan(self, command: Command, *, expected_generation: int | None = None, if_match: str | None = None) -> Applied:
+    def plan(
+        self,
+        command: Command,
+        *,
+        expected_generation: int | None = None,
+        if_match: str | None = None,
+        complete: Complete | None = None,
+    ) -> Applied:
         """What `apply` would answer now, without committing, recording or auditing anything."""
         folder = folders.folder_of(self.root, command.environment_id)
         attempt = self._attempt(command, self.clock())
         record = self._record(folder)
         if folders.exists(folder):
-            _demand(attempt)
+            demand(attempt)
             ledger = Ledger(self.io, folder / folders.LEDGER, self._settings.key_retention)
             recorded = self._recorded(attempt, record, ledger)
             if recorded is not None:
                 return _replay(recorded, record)
-        answer = self._answer(attempt, record, self._transition, Precondition(expected_generation, if_match))
-        _demand(attempt)
+        answer = self._answer(attempt, record, self._transition, Precondition(expected_generation, if_match), complete)
+        demand(attempt)
         if answer.outcome.failure is not None:
             raise answer.outcome.failure
         if answer.body is None:
@@ -180,33 +195,37 @@ class FilesStore:
         expected_generation: int | None = None,
         if_match: str | None = None,
         over_damage: bool = False,
+        complete: Complete | None = None,
     ) -> Applied:
         """As `apply`, with a transition of the store's own; `over_damage`: a corrupt document counts as none."""
         folder = folders.folder_of(self.root, command.environment_id)
         expected = Precondition(expected_generation, if_match)
         attempt = self._attempt(command, self.clock())
         if not folders.exists(folder):
-            self._answer(attempt, None, transition, expected)  # a refusal leaves no folder behind
+            self._answer(attempt, None, transition, expected, complete)  # a refusal leaves no folder behind
         with self._turn(folder, f"{command.noun} {command.verb}") as turn:
             attempt = replace(attempt, moment=turn.moment)  # time went by while others had the lock
             try:
-                _demand(attempt)
+                demand(attempt)
                 if turn.damage is not None and not over_damage:
                     raise turn.damage
                 recorded = self._recorded(attempt, turn.record, turn.ledger)
                 if recorded is None:
-                    answer = self._answer(attempt, turn.record, transition, expected)
+                    answer = self._answer(attempt, turn.record, transition, expected, complete)
             except GreenticError as error:
                 raise turn.refuse(attempt, error) from None
             if recorded is not None:
                 turn.repair()  # what is repeated may have been interrupted before its derived files were written
                 return _replay(recorded, turn.record)
             failure = answer.outcome.failure
+            attempt = replace(attempt, command=answer.command)
             if answer.body is None:
                 turn.settle(attempt, answer.result, failure)
                 applied = _unchanged(answer, turn.record)
             else:
-                record = turn.commit(attempt, answer.body, answer.outcome.environment, answer.result, failure)
+                record = turn.commit(
+                    attempt, answer.body, answer.outcome.environment, answer.result, failure, answer.files
+                )
                 self._newest[folder.name] = record
                 stored = record.stored
                 applied = Applied(answer.result, stored.environment, stored.generation, stored.etag)
@@ -223,7 +242,7 @@ class FilesStore:
         with self._turn(folder, f"{command.noun} {command.verb}") as turn:
             attempt = replace(attempt, moment=turn.moment)
             try:
-                _demand(attempt)
+                demand(attempt)
                 if turn.damage is not None:
                     raise turn.damage
                 if turn.record is None:
@@ -293,21 +312,36 @@ class FilesStore:
         return found
 
     def _answer(
-        self, attempt: Attempt, record: Record | None, transition: Transition, expected: Precondition
+        self,
+        attempt: Attempt,
+        record: Record | None,
+        transition: Transition,
+        expected: Precondition,
+        complete: Complete | None,
     ) -> _Answer:
         with document.unhurried_collector():
-            return self._decided(attempt, record, transition, expected)
+            return self._decided(attempt, record, transition, expected, complete)
 
     def _decided(
-        self, attempt: Attempt, record: Record | None, transition: Transition, expected: Precondition
+        self,
+        attempt: Attempt,
+        record: Record | None,
+        transition: Transition,
+        expected: Precondition,
+        complete: Complete | None,
     ) -> _Answer:
         stored = None if record is None else record.stored
-        _meet(expected, stored)
+        meet(expected, stored)
         before = None if stored is None else stored.environment
-        outcome = transition(before, attempt.command, attempt.now)
+        command = attempt.command
+        files: Companions = ()
+        if complete is not None:
+            completed = complete(before, command, attempt.now)
+            command, files = replace(command, payload=completed.payload), completed.files
+        outcome = transition(before, command, attempt.now)
         result: dict[str, Any] = from_json(to_json(outcome.result))
         if stored is not None and not outcome.changed:
-            return _Answer(outcome, result, None)
+            return _Answer(command, outcome, result, None)
         body = document.body(outcome.environment, before)
         if transition is self._transition is not engine_transition:
             # The engine's own refuses what breaks a rule; a backup was the state once, whatever rules say today.
@@ -317,7 +351,7 @@ class FilesStore:
                 f"the command is for '{attempt.command.environment_id}', "
                 f"its environment is '{outcome.environment.environment_id}'"
             )
-        return _Answer(outcome, result, body)
+        return _Answer(command, outcome, result, body, files)
 
     def _listing(self, name: str) -> Listing | None:
         folder = self.root / name
@@ -332,34 +366,6 @@ class FilesStore:
             return Listing(name, stored=self.load(name))
         except GreenticError as error:
             return Listing(name, error=error) if folder.is_dir() else None
-
-
-def _demand(attempt: Attempt) -> None:
-    decision, command = attempt.decision, attempt.command
-    if not decision.allowed:
-        raise Denied(
-            f"{command.actor} may not {command.noun} {command.verb} in '{command.environment_id}': {decision.reason}",
-            details={"policy": decision.policy, "reason": decision.reason, "actor": command.actor},
-            next_step=decision.next_step,
-        )
-
-
-def _meet(expected: Precondition, stored: Stored | None) -> None:
-    generation, etag = (None, None) if stored is None else (stored.generation, stored.etag)
-    if expected.generation in {None, generation} and expected.etag in {None, etag}:
-        return
-    raise Conflict(
-        "somebody changed the environment in between"
-        if stored is not None
-        else "the environment that the change expects does not exist",
-        details={
-            "expected_generation": expected.generation,
-            "actual_generation": generation,
-            "expected_etag": expected.etag,
-            "actual_etag": etag,
-        },
-        next_step="look at the present state, then repeat the change for it",
-    )
 
 
 def _replay(recorded: Mapping[str, Any], record: Record | None) -> Applied:

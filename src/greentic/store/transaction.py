@@ -3,17 +3,20 @@
 The order of a change, and why it needs four syncs and no more:
 
     1  append the intent to the audit log, sync the log
-    2  sync the ledger file that holds the previous change's record
+    2  sync the ledger file that holds the previous change's record; write the change's companion files, each whole
+       and durable (most changes have none)
     3  write the new document to a temporary file, sync it; keep the old one as a backup (a link)
     4  rename it to `environment.json`, sync the folder          <- committed and acknowledged
     5  append the ledger record; append the audit outcome        (not synced)
-    6  bring `runtime-config.json` up to date, prune backups
+    6  bring `runtime-config.json` and `trust-root.json` up to date, prune backups
 
 The rename commits state, ledger record and audit outcome together, because the document carries the latter two in its
 `commit` (`document`); the appends of step 5 are copies, made so that they survive the next rename.
 
  *  A crash before 4 leaves the old state. The intent, if it got that far, has no outcome: the next writer adds the
     outcome `interrupted`. A temporary file that is left is removed by the next writer.
+ *  Companions (`companions`) come after the intent, so that what a crash leaves of them is announced, and before the
+    rename, so that the state never names a file that is not there. Until the rename nobody knows of them.
  *  A crash after 4, whatever became of 5 and 6, leaves the new state with its `commit`. The next writer compares the
     audit head and the ledger with it and redoes what is missing. The outcome entry was linked before the rename, so
     redoing it gives the same bytes.
@@ -44,8 +47,9 @@ from typing import Any
 
 from greentic.spec.environment import Environment
 from greentic.spec.errors import CorruptDocument, GreenticError, StoreError
-from greentic.store import backup, chain, document, events, failures, folders, runtime
+from greentic.store import backup, chain, companions, document, events, failures, folders, runtime, trust_file
 from greentic.store.audit import SEGMENT_BYTES, AuditLog
+from greentic.store.companions import Companions
 from greentic.store.document import Body, Record
 from greentic.store.events import Attempt, EventId
 from greentic.store.io import FileSystem
@@ -161,8 +165,12 @@ class Turn:
         environment: Environment,
         result: Mapping[str, Any],
         failure: GreenticError | None,
+        files: Companions = (),
     ) -> Record:
-        """Make `environment` the present state. OSError when it did not happen, StoreError when that is unknown."""
+        """Make `environment` the present state, and `files` with it.
+
+        OSError when it did not happen, StoreError when that is unknown.
+        """
         previous, generation, mint = self.record, self.next_generation, self._settings.mint
         self._audit.rotate()
         intent = self._audit.link(events.intent(attempt, self.known_generation, mint))
@@ -174,6 +182,7 @@ class Turn:
         try:
             if previous is not None and previous.commit:
                 self.ledger.sync(previous.commit["key"])
+            companions.place(self._files, self._folder, files)
             temporary = folders.prepare(self._files, self._folder, folders.DOCUMENT, record.raw)
             backup.keep(self._files, self._folder, self.generation, attempt.moment, damaged=self.damage is not None)
         except OSError as error:
@@ -195,6 +204,7 @@ class Turn:
         """Bring derived files up to date. OSError."""
         if self.record is not None:
             runtime.refresh(self._files, self._folder, self.record.stored.environment)
+            trust_file.refresh(self._files, self._folder, self.record.stored.environment)
 
     def repair(self) -> None:
         """As `refresh`; a failure is left to the next writer."""

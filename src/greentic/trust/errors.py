@@ -15,30 +15,18 @@ No error holds a private key, the text of a key file or a payload.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from greentic.spec.errors import Conflict, GreenticError
+from greentic.spec.trust_root import KeyRemoved, TrustRootError
 
-
-class TrustRootError(GreenticError):
-    """A trust root, or a public key for one, cannot be used; `details.reason` names the rule."""
-
-    kind = "trust-root"
-
-    def __init__(
-        self,
-        message: str,
-        *,
-        reason: str,
-        details: Mapping[str, Any] | None = None,
-        next_step: str | None = None,
-    ) -> None:
-        super().__init__(message, details={"reason": reason, **(details or {})}, next_step=next_step)
-
-
-class KeyRemoved(TrustRootError):
-    """A key that somebody removed is to be trusted again, and nobody said that this is meant."""
+__all__ = [
+    "KeyRemoved",
+    "NotTrusted",
+    "OperatorKeyError",
+    "OperatorKeyNotTrusted",
+    "RevenuePolicyError",
+    "SignatureInvalid",
+    "TrustRootError",
+]
 
 
 class NotTrusted(TrustRootError):

@@ -153,7 +153,7 @@ def _reported(path: Path) -> Iterator[None]:
     except FileNotFoundError:
         raise OperatorKeyError(
             f"there is no operator key at {path}",
-            details={"path": str(path)},
+            details={"path": str(path), "reason": "missing"},
             next_step="gtc op trust-root bootstrap ENV makes one and trusts it",
         ) from None
     except OSError as error:

@@ -8,25 +8,21 @@ import hashlib
 import re
 from dataclasses import dataclass
 
+from greentic.spec.trust_root import TrustRootError, canonical_key_id
 from greentic.trust import ed25519
-from greentic.trust.errors import TrustRootError
+
+__all__ = ["MAX_PEM", "PublicKey", "canonical_key_id", "decode_base64", "der_of", "key_id", "pem_of"]
 
 MAX_PEM = 4_096
 """Characters of a PEM text of one key; the real ones have about 113."""
 _SPKI = bytes.fromhex("302a300506032b6570032100")
 """Everything of a DER SubjectPublicKeyInfo of Ed25519 but the key (RFC 8410, section 4); DER allows no other."""
 _BLOCK = re.compile(r"-----BEGIN ([A-Z0-9 ]+)-----[ \t]*\r?\n([A-Za-z0-9+/=\r\n \t]*)-----END ([A-Z0-9 ]+)-----")
-_KEY_ID = re.compile(r"[0-9A-Fa-f]{32}")
 
 
 def key_id(public_raw: bytes) -> str:
     """The name of a key: lower-case hex of the first 16 bytes of SHA-256 over its raw 32 bytes."""
     return hashlib.sha256(public_raw).hexdigest()[:32]
-
-
-def canonical_key_id(text: str) -> str | None:
-    """The key id in `text` as it is compared, in lower case; None when it is none. The empty text is none."""
-    return text.lower() if _KEY_ID.fullmatch(text) else None
 
 
 @dataclass(frozen=True, slots=True)

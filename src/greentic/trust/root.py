@@ -11,17 +11,19 @@ memory holds the public half too, so that what the key signed before can still b
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated
 
 from pydantic import Field
 
+from greentic.engine import trust_root as rules
+from greentic.engine.trust_root import find
 from greentic.spec.errors import SpecViolation
-from greentic.spec.parsing import Document, Payload, absent, parse_json
+from greentic.spec.parsing import Document, absent, parse_json
 from greentic.spec.parsing import parse as parse_document
-from greentic.spec.trust_root import MAX_KEYS, KeyEntry, KeyId, Pem, RemovedKeyEntry, TrustRootDocument
-from greentic.trust.errors import KeyRemoved, OperatorKeyNotTrusted, TrustRootError
+from greentic.spec.trust_root import MAX_KEYS, AddTrustedKeyPayload, KeyEntry, RemovedKeyEntry, TrustRootDocument
+from greentic.trust.errors import OperatorKeyNotTrusted, TrustRootError
 from greentic.trust.public import PublicKey, canonical_key_id
 
 SCHEMA = "greentic.trust-root.v1"
@@ -57,19 +59,11 @@ class TrustRoot(TrustRootDocument):
 
     def trusts(self, key_id: str) -> bool:
         """Whether the key of that id, in either case, is trusted."""
-        return _find(self.keys, key_id) is not None
+        return find(self.keys, key_id) is not None
 
     def to_bytes(self) -> bytes:
         """The document as it is stored: JSON, indented by two, ended by a newline."""
         return json.dumps(self.to_json(), indent=2, ensure_ascii=False).encode() + b"\n"
-
-
-class AddTrustedKeyPayload(Payload):
-    """A public key to trust; `key_id` must be the one derived from it. `restore` takes back one that was removed."""
-
-    key_id: KeyId
-    public_key_pem: Pem
-    restore: Annotated[bool, Field(strict=True)] = Field(default=False, exclude_if=lambda asked: not asked)
 
 
 class TrustRootSeed(Document):
@@ -138,6 +132,15 @@ def read(data: bytes | None, what: str = "the trust root") -> TrustRoot:
         root = parse_document(TrustRoot, parse_json(data, what), what)
     except SpecViolation as error:
         raise TrustRootError(error.message, reason="malformed", details=error.details) from None
+    return _consistent(root, what)
+
+
+def of(document: TrustRootDocument | None, what: str = "the trust root") -> TrustRoot:
+    """The trust root in the document of an environment (None: it has none); TrustRootError as `read`."""
+    return empty() if document is None else _consistent(TrustRoot.model_validate(document.to_json()), what)
+
+
+def _consistent(root: TrustRoot, what: str) -> TrustRoot:
     seen: set[str] = set()
     for place, key in _places(root):
         try:
@@ -159,29 +162,24 @@ def add(root: TrustRoot, payload: AddTrustedKeyPayload) -> Added:
     """
     public = PublicKey.from_pem(payload.public_key_pem)
     _must_be_derived(payload.key_id, public.key_id, "the key")
-    if _find(root.removed, public.key_id) is not None and not payload.restore:
-        raise _removed(public)
+    if not payload.restore:
+        rules.refuse_removed(root, public.key_id)
     grown = _with(root, public)
     return Added(grown, TrustRootAddOutcome(added_key_id=payload.key_id, trusted_key_count=len(grown.keys)))
 
 
 def remove(root: TrustRoot, key_id: str, now: str) -> Removed:
     """Trust the key of that id (either case) no more, from the time `now` (RFC 3339). None there: nothing changes."""
-    found = _find(root.keys, key_id)
+    found = find(root.keys, key_id)
     if found is None:
         outcome = TrustRootRemoveOutcome(
             removed_key_id=key_id, removed_public_key_pem=None, trusted_key_count=len(root.keys)
         )
         return Removed(root, outcome)
     public = found.public
-    if len(root.removed) >= MAX_KEYS:
-        # Forgetting an old one would let it return; a trust root that grew so large is not in order.
-        raise TrustRootError(f"the trust root remembers {MAX_KEYS:,} removed keys, no more fit", reason="too-many-keys")
-    gone = RemovedKey(key_id=public.key_id, public_key_pem=public.pem, removed_at=now)
-    left = tuple(key for key in root.keys if key is not found)
-    shrunk = root.model_copy(update={"keys": left, "removed": (*root.removed, gone)})
+    shrunk = rules.distrusting(root, RemovedKey(key_id=public.key_id, public_key_pem=public.pem, removed_at=now))
     outcome = TrustRootRemoveOutcome(
-        removed_key_id=key_id, removed_public_key_pem=found.public_key_pem, trusted_key_count=len(left)
+        removed_key_id=key_id, removed_public_key_pem=found.public_key_pem, trusted_key_count=len(shrunk.keys)
     )
     return Removed(shrunk, outcome)
 
@@ -196,20 +194,19 @@ def seed(root: TrustRoot | None, public: PublicKey) -> Seeded:
 
 def bootstrap(root: TrustRoot, public: PublicKey) -> Seeded:
     """Trust the operator key `public`; again and again with the same end. KeyRemoved when it was removed."""
-    if _find(root.removed, public.key_id) is not None:
-        raise _removed(public)
+    rules.refuse_removed(root, public.key_id)
     return _granted(root, public)
 
 
 def require_operator(root: TrustRoot, public: PublicKey) -> None:
     """OperatorKeyNotTrusted unless the operator key `public` is trusted; asked before anything is signed."""
     if not root.trusts(public.key_id):
-        removed = _find(root.removed, public.key_id) is not None
+        removed = find(root.removed, public.key_id) is not None
         raise OperatorKeyNotTrusted(
             f"the environment does not trust the operator key {public.key_id}"
             + (": it was removed from the trust root" if removed else ""),
             details={"reason": "operator-key-not-trusted", "key_id": public.key_id},
-            next_step=_restore(public) if removed else "gtc op trust-root bootstrap ENV",
+            next_step=rules.restoring(public.key_id) if removed else "gtc op trust-root bootstrap ENV",
         )
 
 
@@ -220,18 +217,7 @@ def _granted(root: TrustRoot, public: PublicKey) -> Seeded:
 
 
 def _with(root: TrustRoot, public: PublicKey) -> TrustRoot:
-    if root.trusts(public.key_id):
-        return root
-    if len(root.keys) >= MAX_KEYS:
-        raise TrustRootError(f"a trust root holds at most {MAX_KEYS:,} keys", reason="too-many-keys")
-    key = TrustedKey(key_id=public.key_id, public_key_pem=public.pem)
-    removed = tuple(gone for gone in root.removed if canonical_key_id(gone.key_id) != public.key_id)
-    return root.model_copy(update={"keys": (*root.keys, key), "removed": removed})
-
-
-def _find(keys: Iterable[TrustedKey], key_id: str) -> TrustedKey | None:
-    wanted = canonical_key_id(key_id)
-    return None if wanted is None else next((key for key in keys if canonical_key_id(key.key_id) == wanted), None)
+    return rules.trusting(root, TrustedKey(key_id=public.key_id, public_key_pem=public.pem))
 
 
 def _places(root: TrustRoot) -> Iterator[tuple[str, TrustedKey]]:
@@ -247,16 +233,3 @@ def _must_be_derived(key_id: str, derived: str, what: str) -> None:
             reason="key-id-mismatch",
             details={"derived_key_id": derived},
         )
-
-
-def _removed(public: PublicKey) -> KeyRemoved:
-    return KeyRemoved(
-        f"the key {public.key_id} was removed from the trust root and does not come back by itself",
-        reason="key-removed",
-        details={"key_id": public.key_id},
-        next_step=_restore(public),
-    )
-
-
-def _restore(public: PublicKey) -> str:
-    return f"when it may be trusted again: gtc op trust-root add ENV --key-id {public.key_id} --restore (with its PEM)"

@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from greentic.engine import trust_root as rules
 from greentic.spec.errors import Conflict
 from greentic.trust import root as trust_root
 from greentic.trust.errors import KeyRemoved, OperatorKeyNotTrusted, TrustRootError
@@ -142,7 +143,7 @@ class TestChanges:
         assert asked(ALICE).to_json() == entry(ALICE)
 
     def test_the_number_of_keys_is_bounded(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(trust_root, "MAX_KEYS", 1)
+        monkeypatch.setattr(rules, "MAX_KEYS", 1)
         root = trusting(ALICE)
         with pytest.raises(TrustRootError, match="at most"):
             trust_root.add(root, asked(BOB))

@@ -78,7 +78,8 @@ def error_from(document: Any) -> errors.GreenticError:
 def _family(root: type[errors.GreenticError]) -> dict[str, type[errors.GreenticError]]:
     found = {root.kind: root}
     for member in root.__subclasses__():
-        found.update(_family(member))
+        # Of several of one kind the most general is meant: which of them it was, the kind does not say.
+        found = {**_family(member), **found}
     return found
 
 

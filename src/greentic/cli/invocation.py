@@ -286,10 +286,13 @@ def _told(invocation: Invocation, outcome: Any, view: View) -> None:
 
 
 def _run(outcome: Awaitable[Any]) -> Any:
-    import asyncio
-
     assert isinstance(outcome, Coroutine)
-    return asyncio.run(outcome)
+    try:
+        import asyncio
+
+        return asyncio.run(outcome)
+    finally:
+        outcome.close()  # when Ctrl-C came before it began
 
 
 def _schema(noun: str, name: str, known: Mapping[str, str], types: Mapping[str, Any]) -> Result:

@@ -80,7 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except click.UsageError as error:
         status = _usage(error, "--json" in words)
     except (click.exceptions.Abort, KeyboardInterrupt):
-        click.echo("interrupted; what was recorded stands, and the same command goes on from there", err=True)
+        click.echo("interrupted; what was recorded stands: gtc op status shows it", err=True)
         status = 130
     except BrokenPipeError:
         sys.stderr.close()

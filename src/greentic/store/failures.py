@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from greentic.spec.errors import GreenticError, SpecViolation, StoreError
 
 RETRY = "make room or check the disk, then run the same command again under the same key"
+FORBIDDEN = "make the folder yours to write, or keep environments elsewhere: --store-root FOLDER"
 
 
 def revived(document: Mapping[str, Any]) -> GreenticError:
@@ -26,7 +28,7 @@ def unwritten(folder: Path, error: OSError) -> StoreError:
     return StoreError(
         f"{folder} could not be written: {error.strerror or error}",
         details={"path": str(folder), "errno": error.errno},
-        next_step=RETRY,
+        next_step=FORBIDDEN if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS} else RETRY,
     )
 
 

@@ -441,7 +441,7 @@ SAYS: dict[str, tuple[list[Member], str]] = {
     "manifest is a list": (changed(bundle(), "bundle-manifest.json", b"[]"), "manifest-invalid"),
     "manifest not UTF-8": (changed(bundle(), "bundle-manifest.json", b'{"a":"\xff"}'), "manifest-invalid"),
     "manifest with a key twice": (
-        changed(bundle(), "bundle-manifest.json", b'{"bundle_id":"a","bundle_id":"b"}'),
+        changed(bundle(), "bundle-manifest.json", b'{"bundle_id":"x",' + bundle()[1].data[1:]),
         "manifest-invalid",
     ),
     "manifest nested": (changed(bundle(), "bundle-manifest.json", b"[" * 100_000), "manifest-invalid"),
@@ -509,7 +509,10 @@ SAYS: dict[str, tuple[list[Member], str]] = {
         "name-collision",
     ),
     "id of a pack climbs": (
-        bundle(Member("packs/..gtpack", pack()), manifest={"packs": [], "entry": None}),
+        bundle(
+            Member("packs/..gtpack", zip_([Member("manifest.cbor")])),
+            manifest={"packs": [], "entry": None},
+        ),
         "manifest-invalid",
     ),
     "no pack": (

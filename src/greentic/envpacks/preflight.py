@@ -50,17 +50,19 @@ class ToolCheck:
         }
 
 
-def binary(name: str, command: Sequence[str], *, at_least: str | None = None, hint: str) -> ToolCheck:
-    """Whether `command` runs, and says a version of at least `at_least` (three numbers) when one is asked for."""
+def binary(
+    name: str, command: Sequence[str], *, at_least: str | None = None, hint: str, seconds: float = PROBE_SECONDS
+) -> ToolCheck:
+    """Whether `command` runs within `seconds`, and says a version of at least `at_least` (three numbers, if any)."""
     description = f"{command[0]} can be run" + (f" and is at least {at_least}" if at_least else "")
     try:
         done = subprocess.run(
-            list(command), capture_output=True, stdin=subprocess.DEVNULL, timeout=PROBE_SECONDS, check=False
+            list(command), capture_output=True, stdin=subprocess.DEVNULL, timeout=seconds, check=False
         )
     except (FileNotFoundError, PermissionError):
         return ToolCheck(name, description, "missing", f"there is no {command[0]} that can be run", hint)
     except subprocess.TimeoutExpired:
-        return ToolCheck(name, description, "probe_error", f"no answer within {PROBE_SECONDS:g} s", hint)
+        return ToolCheck(name, description, "probe_error", f"no answer within {seconds:g} s", hint)
     except OSError as error:
         return ToolCheck(name, description, "probe_error", str(error.strerror or error), hint)
     output = (done.stdout + done.stderr).decode(errors="replace").strip()

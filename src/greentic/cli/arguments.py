@@ -195,3 +195,19 @@ def complete_revision(context: click.Context, parameter: click.Parameter, incomp
     ]
     found += [CompletionItem(alias) for alias in ("@latest", "@previous", "@live")]
     return [item for item in found if item.value.startswith(incomplete)]
+
+
+def complete_share(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """The deployment first, then its revisions up to the equals sign."""
+    from click.shell_completion import CompletionItem
+
+    left, equals, right = incomplete.partition("=")
+    if equals and left != "rest":
+        return []
+    found = complete_revision(context, parameter, right if equals else left)
+    if equals:
+        return [CompletionItem(f"rest={item.value}") for item in found]
+    if not context.params.get("words"):
+        return found
+    shares = [CompletionItem(f"{item.value}=", help=item.help) for item in found]
+    return [*shares, *([CompletionItem("rest=")] if "rest".startswith(left) else [])]

@@ -61,7 +61,7 @@ async def _watch(context: Any, environment_id: str, look: Any) -> None:
     from greentic.cli.status import tree
     from greentic.cli.tables import console
 
-    with Live(console=console(), auto_refresh=False) as display:
+    with Live(console=console(), auto_refresh=False, transient=True) as display:
         while True:
             display.update(tree(await look(context, environment_id)), refresh=True)
             await asyncio.sleep(1)

@@ -6,9 +6,25 @@ from typing import Any
 
 import click
 
-from greentic.cli.arguments import complete_deployment, complete_revision, seconds, shares
+from greentic.cli.arguments import complete_deployment, complete_revision, complete_share, seconds, shares
 from greentic.cli.invocation import Invocation, need, verb
 from greentic.cli.nouns import Noun
+
+
+_ENTRIES = {
+    "type": "array",
+    "items": {
+        "type": "object",
+        "additionalProperties": False,
+        "required": ["revision_id"],
+        "properties": {
+            "revision_id": {"type": "string"},
+            "weight_bps": {"type": "integer", "minimum": 0, "maximum": 10_000},
+            "weight_percent": {"type": "integer", "minimum": 0, "maximum": 100},
+        },
+    },
+}
+"""As the reference writes them, with names for ids."""
 
 
 @click.group(cls=Noun)
@@ -23,7 +39,7 @@ def _deployment(command: Any) -> Any:
 
 
 @traffic.command("set")
-@click.argument("words", metavar="NAME REVISION=SHARE…", nargs=-1)
+@click.argument("words", metavar="NAME REVISION=SHARE…", nargs=-1, shell_complete=complete_share)
 @click.option("--deployment", "named", metavar="NAME", help="The deployment, instead of NAME.")
 @click.option("--note", metavar="TEXT", help="Why; kept in the history.")
 @click.option("--authorization-ref", default=None, hidden=True)
@@ -39,6 +55,7 @@ def _deployment(command: Any) -> Any:
         "note": "note",
         "authorization_ref": "authorization_ref",
     },
+    types={"entries": _ENTRIES},
 )
 def set_(
     invocation: Invocation,

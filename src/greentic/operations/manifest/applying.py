@@ -13,6 +13,7 @@ from greentic.operations.manifest.ownership import Claims
 from greentic.operations.manifest.plan import Action, Plan
 from greentic.operations.manifest.planning import make_plan
 from greentic.operations.manifest.reading import UNFINISHED, Gathered, Source, gather, with_secrets
+from greentic.operations.manifest.tasks import RemoveDeployment
 from greentic.spec.errors import Conflict, Differs, InputOutput, InvalidArgument
 from greentic.spec.manifest import SCHEMA
 from greentic.store.contract import Stored
@@ -209,7 +210,7 @@ async def _carry_out(
     for step in planned.changes:
         if not marked and folder.is_dir():
             # Before the first change: what a run declares is its own even if it never ends.
-            _mark(folder)
+            _mark(folder, _removed(gathered, planned))
             _claim(source, gathered, folder, claims.joined(gathered.recorded.mine))
             marked = True
         receipts += await performer.perform(step)
@@ -221,10 +222,21 @@ async def _carry_out(
     return receipts
 
 
-def _mark(folder: Path) -> None:
+def _removed(gathered: Gathered, planned: Plan) -> set[str]:
+    """The revisions whose files go with their deployment, those of an earlier run that died included."""
+    leaving = {step.task.deployment_id for step in planned.changes if isinstance(step.task, RemoveDeployment)}
+    environment = gathered.recorded.environment
+    revisions = () if environment is None else environment.revisions
+    gone = {one.revision_id for one in revisions if one.deployment_id in leaving}
+    return gone | (gathered.recorded.unfinished or frozenset())
+
+
+def _mark(folder: Path, removed: set[str]) -> None:
     try:
         (folder / UNFINISHED).parent.mkdir(mode=0o700, exist_ok=True)
-        (folder / UNFINISHED).touch(mode=0o600)
+        draft = folder / f"{UNFINISHED}.draft"
+        draft.write_text("".join(f"{one}\n" for one in sorted(removed)), encoding="utf-8")
+        draft.replace(folder / UNFINISHED)
     except OSError as error:
         raise InputOutput(f"{folder / UNFINISHED} cannot be written: {error.strerror}") from None
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from greentic.engine.command import Command
 from greentic.store.contract import Applied, Complete, Listing, Store, Stored

@@ -55,7 +55,8 @@ class Recorded:
     - `secrets`: the paths whose value is as the manifest wants it.
     - `trusted`: the operator's key is in the trust root.
     - `lawless`: the environment was just made and has no policy yet.
-    - `unfinished`: an earlier run stopped before its end, so routers may not know all that is recorded.
+    - `unfinished`: an earlier run stopped before its end, so routers may not know all that is recorded; None when not.
+      These are the revisions that the run was to remove, whose files may still be there.
     - `mine`, `others`: the claims of this manifest, and those of every other one.
     """
 
@@ -66,7 +67,7 @@ class Recorded:
     secrets: frozenset[str] = frozenset()
     trusted: bool = False
     lawless: bool = False
-    unfinished: bool = False
+    unfinished: frozenset[str] | None = None
     mine: Claims = field(default_factory=Claims)
     others: Claims = field(default_factory=Claims)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from importlib import import_module
 from typing import Any
 
 from greentic.envpacks.deployer import Receipt
@@ -14,9 +13,11 @@ from greentic.operations import (
     bindings,
     policies,
     retire,
+    revenue,
     revisions,
     secrets,
     traffic,
+    trust_root,
 )
 from greentic.operations.context import Context, desired
 from greentic.operations.manifest.plan import Step
@@ -73,13 +74,13 @@ class Performer:
         name = self.environment_id
         match step.task:
             case CreateEnvironment(payload):
-                context.apply(name, "env", "create", payload)
+                context.apply(name, "env", "create", payload, complete=trust_root.seeding(create=True))
             case UpdateHost(payload):
                 context.apply(name, "env", "update", payload)
             case InitPolicy():
                 policies.init(unguarded, name)
             case BootstrapTrust():
-                _bootstrap(unguarded, name)
+                trust_root.bootstrap(context, name)
             case PutSecret(path):
                 secrets.put(unguarded, name, path, require_value(self.values, path))
             case Bind(noun, verb, fields, answers):
@@ -91,7 +92,7 @@ class Performer:
             case Deploy():
                 await self._deploy(context, step.task)
             case UpdateDeployment(update):
-                applied = context.apply(name, "bundles", "update", update)
+                applied = context.apply(name, "bundles", "update", update, complete=revenue.signing(context, name))
                 await _publish(context, applied.environment, name)
             case MoveTraffic(deployment_id, weights):
                 return [await self._move(context, deployment_id, weights)]
@@ -99,7 +100,8 @@ class Performer:
                 await revisions.archive(context, name, self._revision(context, revision_id))
             case RemoveDeployment(deployment_id):
                 await retire.retire(context, name, deployment_id)
-            case Republish():
+            case Republish(gone):
+                self._sweep(gone)
                 return await _republish(context, name)
             case None:
                 pass
@@ -117,7 +119,7 @@ class Performer:
     async def _deploy(self, context: Context, task: Deploy) -> None:
         name = self.environment_id
         if task.add is not None:
-            context.apply(name, "bundles", "add", task.add, step="add")
+            context.apply(name, "bundles", "add", task.add, step="add", complete=revenue.signing(context, name))
         for bring in task.revisions:
             context.progress(f"{task.deployment.bundle_id} {bring.label}: " + _doing(bring))
             if bring.lifecycle is None:
@@ -175,6 +177,12 @@ class Performer:
         receipt: dict[str, Any] = told["receipt"]
         return receipt
 
+    def _sweep(self, gone: frozenset[str]) -> None:
+        """A run that died after it removed a deployment left the files of its revisions."""
+        for revision_id in gone:
+            if self.context.store.load(self.environment_id).environment.revision(revision_id) is None:
+                artifacts.discard(self.context.store.artifacts(self.environment_id), revision_id)
+
     def _revision(self, context: Context, revision_id: str) -> Revision:
         revision = context.store.load(self.environment_id).environment.revision(revision_id)
         if revision is None:
@@ -212,13 +220,3 @@ async def _republish(context: Context, environment_id: str) -> list[dict[str, An
         for split in stored.environment.traffic_splits
     ]
     return [traffic.receipt_document(receipt) for receipt in receipts]
-
-
-def _bootstrap(context: Context, environment_id: str) -> None:
-    try:
-        trust_root = import_module("greentic.operations.trust_root")
-    except ModuleNotFoundError:
-        raise NotImplementedYet(
-            "this version cannot bootstrap a trust root", next_step="take trust_root out of the manifest"
-        ) from None
-    trust_root.bootstrap(context, environment_id)

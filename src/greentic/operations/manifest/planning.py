@@ -140,7 +140,7 @@ def _makes_way(deployment: BundleDeployment, keyed: Keyed) -> Step:
 
 
 def _republished(recorded: Recorded, environment_id: str, keyed: Keyed) -> list[Step]:
-    if not recorded.unfinished:
+    if recorded.unfinished is None:
         return []
     return [
         Step(
@@ -150,7 +150,7 @@ def _republished(recorded: Recorded, environment_id: str, keyed: Keyed) -> list[
             "tell the routers everything again, for an earlier run stopped before its end",
             {},
             keyed("publish", environment_id, None),
-            Republish(),
+            Republish(recorded.unfinished),
         )
     ]
 

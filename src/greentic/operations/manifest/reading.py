@@ -20,6 +20,7 @@ from greentic.operations.manifest.plan import Missing
 from greentic.spec.capabilities import Slot
 from greentic.spec.environment import Environment, ExtensionBinding, PackBinding
 from greentic.spec.errors import InvalidArgument, NotFound, SpecViolation
+from greentic.spec.identifiers import is_ulid
 from greentic.spec.integrity import content_digest, digest
 from greentic.spec.lifecycle import Lifecycle
 from greentic.spec.manifest import BundleEntry, ExtensionEntry, Manifest, PackEntry, RevisionEntry, read
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from greentic.envpacks.secrets import SecretValue
 
 UNFINISHED = "run/env-apply-unfinished"
-"""Stands in the environment's folder while a plan is carried out."""
+"""Stands in the environment's folder while a plan is carried out: the ids of the revisions that it removes, by line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +104,7 @@ def gather(context: Context, source: Source) -> Gathered:
         and stored.generation == 1
         and name != LOCAL
         and not (folder / "policy.json").exists(),
-        unfinished=(folder / UNFINISHED).exists(),
+        unfinished=_unfinished(folder),
         mine=mine,
         others=others,
     )
@@ -206,6 +207,14 @@ def _recorded_answers(folder: Path, environment: Environment) -> dict[str, str]:
             except (OSError, ValueError):
                 continue  # unreadable answers are none: the step writes them anew
     return found
+
+
+def _unfinished(folder: Path) -> frozenset[str] | None:
+    try:
+        lines = (folder / UNFINISHED).read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return None
+    return frozenset(line for line in lines if is_ulid(line))
 
 
 def _require_installed(context: Context, manifest: Manifest, environment: Environment | None) -> None:

@@ -135,7 +135,9 @@ class RemoveDeployment:
 
 @dataclass(frozen=True, slots=True)
 class Republish:
-    """Tell the routers everything again."""
+    """Tell the routers everything again, and remove the files of the revisions `gone` that are recorded no more."""
+
+    gone: frozenset[str]
 
 
 Task = (

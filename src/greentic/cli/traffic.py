@@ -10,7 +10,6 @@ from greentic.cli.arguments import complete_deployment, complete_revision, compl
 from greentic.cli.invocation import Invocation, need, verb
 from greentic.cli.nouns import Noun
 
-
 _ENTRIES = {
     "type": "array",
     "items": {

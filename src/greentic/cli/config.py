@@ -44,6 +44,10 @@ def show(invocation: Invocation, slot: str | None) -> Any:
     changes=True,
     view=lambda result: _view_set(result),
     answers={**HOST, "clear": "clear"},
+    types={
+        **{name: {"type": ["string", "null"]} for name in HOST},
+        **dict.fromkeys(("gui_enabled", "stamp_revision"), {"type": ["boolean", "null"]}),
+    },
 )
 def set_(invocation: Invocation, clear: Any, **given: Any) -> Any:
     """Set host settings; what is not named stays."""

@@ -47,6 +47,12 @@ from greentic.cli.invocation import Invocation, need, verb
         "traffic": "share",
         "note": "note",
     },
+    types={
+        "route_binding": {"type": "object"},
+        "config_overrides": {"type": "object"},
+        "drain_seconds": {"type": ["integer", "string"]},
+        "traffic": {"type": ["number", "string"]},
+    },
 )
 def deploy(
     invocation: Invocation,

@@ -68,7 +68,13 @@ def _named(invocation: Invocation, name: str | None) -> str:
 @env.command()
 @_environment_argument
 @_host_options
-@verb("env", "init", changes=True, view=lambda result: _view_init(result), answers=HOST)
+@verb(
+    "env",
+    "init",
+    changes=True,
+    view=lambda result: _view_init(result),
+    answers={name: name for name in SETTINGS},
+)
 def init(invocation: Invocation, name_of_environment: str | None, **host: Any) -> Any:
     """Create the environment `local` (or ENV) with the defaults of one machine; leave it alone when it exists."""
     from greentic.operations import environments

@@ -137,9 +137,9 @@ def verb(
 ) -> Callable[[Callable[..., Any]], Callable[..., None]]:
     """Make `action(invocation, **arguments)` the callback of a command.
 
-    `answers` maps keys of an answers file to arguments; words on the command line win over it. `types` are
-    JSON Schemas of those keys that the verb's payload does not tell. `changes` adds the options of verbs that change
-    something. The action may be a coroutine function.
+    `answers` maps keys of an answers file to arguments; words on the command line win over it. `types` are JSON Schemas
+    of those keys of which neither the options nor the verb's payload tell the truth. `changes` adds the options of
+    verbs that change something. The action may be a coroutine function.
     """
 
     def decorate(action: Callable[..., Any]) -> Callable[..., None]:
@@ -306,7 +306,11 @@ def _schema(noun: str, name: str, known: Mapping[str, str], types: Mapping[str, 
         payload = {}
     typed = payload.get("properties", {})
     text = {"type": "string"}
-    properties = {key: types.get(key) or (text if key.endswith("_id") else typed.get(key, {})) for key in known}
+    told = {param.name: param for param in click.get_current_context().command.params}
+    properties = {
+        key: types.get(key) or (text if key.endswith("_id") else _said(told.get(argument)) or typed.get(key, {}))
+        for key, argument in known.items()
+    }
     common = {"environment_id": text, "idempotency_key": text, "updated_by": text}
     schema = {
         "$schema": DIALECT,
@@ -316,6 +320,24 @@ def _schema(noun: str, name: str, known: Mapping[str, str], types: Mapping[str, 
         "properties": {**common, **properties},
     }
     return {**schema, "$defs": payload["$defs"]} if "$defs" in payload else schema
+
+
+def _said(parameter: click.Parameter | None) -> dict[str, Any] | None:
+    """The JSON Schema of what people write for `parameter`; None for one that they do not see."""
+    if parameter is None or getattr(parameter, "hidden", False):
+        return None
+    kind = parameter.type
+    schema: dict[str, Any] = {"type": "string"}
+    if isinstance(kind, click.Choice):
+        schema = {"enum": [str(choice) for choice in kind.choices]}
+    elif isinstance(kind, click.types.IntParamType):
+        schema = {"type": "integer"}
+        if isinstance(kind, click.IntRange) and kind.min is not None:
+            schema["minimum"] = kind.min
+    elif isinstance(kind, click.types.BoolParamType) or getattr(parameter, "is_flag", False):
+        schema = {"type": "boolean"}
+    many = parameter.nargs == -1 or getattr(parameter, "multiple", False)
+    return {"type": "array", "items": schema} if many else schema
 
 
 def read_answers(place: str) -> dict[str, Any]:

@@ -61,6 +61,7 @@ def _revision(invocation: Invocation, words: tuple[str, ...] | str) -> Any:
         "drain_seconds": "drain",
         "bundle_source_uri": "uri",
     },
+    types={"drain_seconds": {"type": ["integer", "string"]}},
 )
 def stage(
     invocation: Invocation,

@@ -9,7 +9,7 @@ from pydantic import field_validator
 from greentic.spec.environment import ListenAddress, PublicBaseUrl
 from greentic.spec.parsing import Flag, Payload, Text
 
-HOST_SETTINGS = ("region", "tenant_org_id", "listen_addr", "public_base_url", "gui_enabled")
+HOST_SETTINGS = ("region", "tenant_org_id", "listen_addr", "public_base_url", "gui_enabled", "stamp_revision")
 
 
 class SetConfigPayload(Payload):
@@ -21,6 +21,7 @@ class SetConfigPayload(Payload):
     listen_addr: ListenAddress | None = None
     public_base_url: PublicBaseUrl | None = None
     gui_enabled: Flag | None = None
+    stamp_revision: Flag | None = None
     clear: tuple[Text, ...] = ()
 
     @field_validator("clear")

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from greentic.cli.arguments import complete_deployment, overrides, parameter_options, route, route_options
-from greentic.cli.invocation import Invocation, need, verb
+from greentic.cli.invocation import Concluded, Invocation, need, verb
 from greentic.cli.nouns import Noun
 
 COMMON = {
@@ -174,6 +174,23 @@ def retire(invocation: Invocation, deployment: str | None, note: str | None) -> 
     return operations.retire(invocation.context(), invocation.environment_id, wanted, note=note)
 
 
+@bundles.command()
+@click.argument("deployment", metavar="NAME", required=False, shell_complete=complete_deployment)
+@verb(
+    "bundles",
+    "policies",
+    view=lambda result: _view_policies(result),
+    answers={"deployment_id": "deployment"},
+)
+def policies(invocation: Invocation, deployment: str | None) -> Any:
+    """List the versions of the revenue policy: who gets what, signed by whom; exits 1 when one is not proven."""
+    from greentic.operations import revenue
+
+    wanted = need(deployment, "argument 'NAME'")
+    result = revenue.list_(invocation.context(), invocation.environment_id, wanted)
+    return Concluded(result, 0 if result["ok"] else 1)
+
+
 @bundles.command("list")
 @verb("bundles", "list", view=lambda result: _view_list(result))
 def list_(invocation: Invocation) -> Any:
@@ -206,6 +223,33 @@ def _view_retired(result: Any) -> None:
     done = "retired" if result["state"] == "retired" else "would be retired"
     archived = ", ".join(result["archived"]) or "no revision"
     line((result["bundle_id"], "bold"), f" for {result['customer_id']} {done} (archived: {archived})")
+
+
+def _view_policies(result: Any) -> None:
+    from greentic.cli.tables import line, table
+    from greentic.spec.weights import format_share
+
+    if not result["versions"]:
+        line(f"{result['bundle_id']} for {result['customer_id']} has no revenue policy yet")
+        return
+    table(
+        ("VERSION", "STATE", "SINCE", "WHO GETS WHAT", "SIGNED BY"),
+        [
+            (
+                f"v{row['version']}",
+                row["state"],
+                (row["created_at"] or "")[:19],
+                ", ".join(f"{one['party_id']} {format_share(one['basis_points'])}" for one in row["revenue_share"]),
+                ", ".join(row["signed_by"]) + (" (removed)" if row["removed_key"] else ""),
+            )
+            for row in result["versions"]
+        ],
+    )
+    finding = result["finding"]
+    if finding is None:
+        line(("the chain is proven", "green"))
+    else:
+        line(("not proven", "red"), f": version {finding['version']}: {finding['reason']}")
 
 
 def _view_list(result: Any) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from greentic.engine import policies
 from greentic.engine.command import Command, Outcome
 from greentic.spec.deployment import BundleDeployment, DeploymentStatus
-from greentic.spec.environment import Environment
+from greentic.spec.environment import Environment, RetiredPolicy
 from greentic.spec.errors import Conflict, NotFound
 from greentic.spec.lifecycle import Lifecycle
 from greentic.spec.payloads import AddDeploymentPayload, RemoveDeploymentPayload, UpdateDeploymentPayload
@@ -61,13 +62,13 @@ def add(environment: Environment, payload: AddDeploymentPayload, command: Comman
         status=DeploymentStatus.ACTIVE,
         route_binding=payload.route_binding,
         revenue_share=payload.revenue_share,
-        revenue_policy_ref="",
+        revenue_policy_ref=payload.revenue_policy_ref or "",
         created_at=now,
         authorization_ref=payload.authorization_ref,
         config_overrides=payload.config_overrides,
     )
     deployment = _checked(deployment)
-    changed = environment.model_copy(update={"bundles": (*environment.bundles, deployment)})
+    changed = policies.retired(environment.model_copy(update={"bundles": (*environment.bundles, deployment)}))
     return Outcome(changed, {"deployment": deployment.to_json()})
 
 
@@ -76,14 +77,14 @@ def update(environment: Environment, payload: UpdateDeploymentPayload, command: 
     deployment = find(environment, payload.deployment_id)
     named = {
         field: value
-        for field in ("status", "route_binding", "revenue_share", "config_overrides")
+        for field in ("status", "route_binding", "revenue_share", "revenue_policy_ref", "config_overrides")
         if (value := getattr(payload, field)) is not None
     }
     updated = _checked(deployment.model_copy(update=named))
     result = {"deployment": updated.to_json(), "revenue_share_changed": "revenue_share" in named}
     if updated == deployment:
         return Outcome(environment, result, changed=False)
-    return Outcome(replace(environment, updated), result)
+    return Outcome(policies.retired(replace(environment, updated)), result)
 
 
 def remove(environment: Environment, payload: RemoveDeploymentPayload, command: Command, now: str) -> Outcome:
@@ -113,8 +114,14 @@ def remove(environment: Environment, payload: RemoveDeploymentPayload, command: 
             ),
         }
     )
+    remembered = RetiredPolicy(
+        bundle_id=deployment.bundle_id,
+        customer_id=deployment.customer_id,
+        revenue_policy_ref=deployment.revenue_policy_ref,
+    )
+    kept = kept.model_copy(update={"retired_policies": (*environment.retired_policies, remembered)})
     return Outcome(
-        kept,
+        policies.retired(kept),
         {
             "deployment": deployment.to_json(),
             "pruned_revision_ids": [revision.revision_id for revision in revisions],

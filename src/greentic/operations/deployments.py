@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from typing import Any
 
-from greentic.operations import names
+from greentic.operations import derived, names, revenue
 from greentic.operations.context import Context, desired
 from greentic.spec import identifiers
 from greentic.spec.capabilities import Slot
@@ -70,14 +70,16 @@ async def add(
     """
     environment = context.store.load(environment_id).environment
     payload = AddDeploymentPayload(
-        deployment_id=context.mint(),
+        deployment_id=_identifier(context, environment_id, step),
         bundle_id=identifiers.name(bundle_id, "deployment"),
         customer_id=customer(environment, customer_id),
         route_binding=normalised(route_binding or RouteBinding()),
         revenue_share=revenue_share,
         config_overrides=config_overrides or {},
     )
-    applied = context.apply(environment_id, "bundles", "add", payload, step=step)
+    applied = context.apply(
+        environment_id, "bundles", "add", payload, step=step, complete=revenue.signing(context, environment_id)
+    )
     await _publish(context, applied)
     added = BundleDeployment.model_validate(applied.result["deployment"])
     return applied, added
@@ -102,7 +104,9 @@ async def update(
         revenue_share=revenue_share,
         config_overrides=config_overrides,
     )
-    applied = context.apply(environment_id, "bundles", "update", payload)
+    applied = context.apply(
+        environment_id, "bundles", "update", payload, complete=revenue.signing(context, environment_id)
+    )
     await _publish(context, applied)
     updated = names.deployment(applied.environment, deployment.deployment_id)
     return {**summary(applied.environment, updated), "generation": applied.generation}
@@ -142,6 +146,13 @@ def normalised(binding: RouteBinding) -> RouteBinding:
             "path_prefixes": tuple(dict.fromkeys(canonical_prefix(prefix) for prefix in binding.path_prefixes)),
         }
     )
+
+
+def _identifier(context: Context, environment_id: str, step: str) -> str:
+    """The id of a new deployment: the same for the same key, so that a repetition is the same request."""
+    if context.key is None:
+        return context.mint()
+    return derived.ulid("deployment", f"{environment_id}:{context.step_key(step)}")
 
 
 async def _publish(context: Context, applied: Applied) -> None:

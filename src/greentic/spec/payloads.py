@@ -130,7 +130,10 @@ class UpdateEnvironmentPayload(Payload):
 
 
 class AddDeploymentPayload(Payload):
-    """A new deployment of a bundle for a customer."""
+    """A new deployment of a bundle for a customer.
+
+    `revenue_policy_ref` names the signed policy of its shares, which is committed with it.
+    """
 
     deployment_id: DeploymentId
     bundle_id: NewName
@@ -139,16 +142,21 @@ class AddDeploymentPayload(Payload):
     route_binding: Asked[RouteBinding] = Field(default_factory=RouteBinding)
     authorization_ref: Text = "auth.json"
     config_overrides: Overrides = Field(default_factory=dict)
+    revenue_policy_ref: Text | None = OMITTED
 
 
 class UpdateDeploymentPayload(Payload):
-    """Changes to a deployment: whole-field replacement, an absent field is kept."""
+    """Changes to a deployment: whole-field replacement, an absent field is kept.
+
+    `revenue_policy_ref` names the signed policy of its new shares, which is committed with them.
+    """
 
     deployment_id: DeploymentId
     status: DeploymentStatus | None = None
     route_binding: Asked[RouteBinding] | None = None
     revenue_share: tuple[Asked[RevenueShare], ...] | None = None
     config_overrides: Overrides | None = None
+    revenue_policy_ref: Text | None = OMITTED
 
 
 class RemoveDeploymentPayload(Payload):

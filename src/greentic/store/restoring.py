@@ -6,11 +6,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from greentic.engine import policies
 from greentic.engine.command import Command, Outcome
 from greentic.spec.environment import Environment
 from greentic.spec.errors import CorruptDocument, NotFound
 from greentic.spec.parsing import Payload
-from greentic.store import backup, document, folders
+from greentic.store import backup, document, folders, remains
 from greentic.store.backup import Backup, Rule
 from greentic.store.contract import Applied
 from greentic.store.document import Record
@@ -74,6 +75,9 @@ class Backups:
 
         None: the newest that can be trusted and differs from the present state.
 
+        What is never undone stays as it is (`engine.policies.carried_over`): whom the environment trusts, and its
+        signed revenue policies.
+
         Works over a document that is corrupt or gone; a corrupt one is put aside as a backup of its own. The backup's
         digest is verified first: CorruptDocument when it does not match. `result` names the backup and its generation.
         """
@@ -96,7 +100,7 @@ class Backups:
         assert isinstance(command.payload, RestorePayload)
         folder = self._store.artifacts(command.environment_id)
         name, record = _chosen(folder, command.payload.backup, self.list(command.environment_id), environment)
-        restored = record.stored.environment
+        restored = _as_restored(folder, record, environment)
         result = {"backup": name, "restored_generation": record.stored.generation}
         return Outcome(restored, result, changed=restored != environment)
 
@@ -113,12 +117,17 @@ def _chosen(
             record = _decoded(folder, candidate.name)
         except CorruptDocument:
             continue
-        if record.stored.environment != present:
+        if _as_restored(folder, record, present) != present:
             return candidate.name, record
     raise NotFound(
         f"the environment '{folder.name}' has no other backup that can be trusted",
         details={"environment_id": folder.name, "backups": len(backups)},
     )
+
+
+def _as_restored(folder: Path, record: Record, present: Environment | None) -> Environment:
+    backup = record.stored.environment
+    return policies.carried_over(backup, present or remains.of(folder, backup))
 
 
 def _decoded(folder: Path, name: str) -> Record:

@@ -185,20 +185,20 @@ def verify(document: bytes, envelope: bytes, root: TrustRoot) -> tuple[RevenuePo
 
 
 def verify_chain(
-    documents: Ordered[bytes],
-    envelopes: Ordered[bytes],
+    documents: Ordered[bytes | None],
+    envelopes: Ordered[bytes | None],
     root: TrustRoot,
     *,
     deployment: BundleDeployment | None = None,
 ) -> ChainReport:
     """Check all versions of one bundle and customer, from version 1 on, and name the first that is not proven.
 
-    `documents` and `envelopes` are stored bytes, in order. Each version must be the next one of the same environment,
-    bundle and customer, name the one before and its digest, and be signed by a trusted key, or by a removed one with a
-    later version that vouches for it. With `deployment`, the newest version must be the one that it refers to and hold
-    its shares: only that shows a chain whose newest versions were taken away, or that is another customer's. A version
-    that the reference signed names no digest of the one before and therefore does not vouch for it. Never raises for
-    what stands in the bytes.
+    `documents` and `envelopes` are stored bytes, in order, None for what is missing. Each version must be the next one
+    of the same environment, bundle and customer, name the one before and its digest, and be signed by a trusted key, or
+    by a removed one with a later version that vouches for it. With `deployment`, the newest version must be the one that
+    it refers to and hold its shares: only that shows a chain whose newest versions were taken away, or that is another
+    customer's. A version that the reference signed names no digest of the one before and therefore does not vouch for
+    it. Never raises for what stands in the bytes.
     """
     proven: list[tuple[Link, str | None]] = []
     before: RevenuePolicyDocument | None = None

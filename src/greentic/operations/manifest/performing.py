@@ -42,7 +42,7 @@ from greentic.operations.manifest.tasks import (
 from greentic.spec.capabilities import Slot
 from greentic.spec.endpoints import RemoveMessagingEndpointPayload
 from greentic.spec.environment import Environment
-from greentic.spec.errors import Conflict, NotFound, NotImplementedYet
+from greentic.spec.errors import Conflict, NotFound
 from greentic.spec.lifecycle import Lifecycle
 from greentic.spec.payloads import StageRevisionPayload
 from greentic.spec.revision import Revision

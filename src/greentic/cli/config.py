@@ -46,7 +46,7 @@ def show(invocation: Invocation, slot: str | None) -> Any:
     answers={**HOST, "clear": "clear"},
     types={
         **{name: {"type": ["string", "null"]} for name in HOST},
-        **dict.fromkeys(("gui_enabled", "stamp_revision"), {"type": ["boolean", "null"]}),
+        **{name: {"type": ["boolean", "null"]} for name in ("gui_enabled", "stamp_revision")},
     },
 )
 def set_(invocation: Invocation, clear: Any, **given: Any) -> Any:

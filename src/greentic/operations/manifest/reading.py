@@ -6,7 +6,6 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -277,11 +276,9 @@ def _same(context: Context, environment_id: str, path: str, given: SecretValue) 
 
 def _trusted(context: Context, environment_id: str) -> bool:
     """Whether the operator's key is in the environment's trust root."""
-    try:
-        trust_root = import_module("greentic.operations.trust_root")
-    except ModuleNotFoundError:
-        return False
-    return bool(trust_root.trusted(context, environment_id))
+    from greentic.operations import trust_root  # loads cryptography
+
+    return trust_root.trusted(context, environment_id)
 
 
 def require_value(values: Mapping[str, SecretValue], path: str) -> SecretValue:

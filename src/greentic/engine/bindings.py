@@ -197,9 +197,7 @@ def _rollback(
 def _bind(environment: Environment, binding: Binding, said: Said, command: Command, now: str) -> Outcome:
     """Make `binding` the live one of its key, as the next generation."""
     key = key_of(binding)
-    live, earlier = bound(environment, key), past(environment, key)
-    if earlier and not any(key_of(found) == key for found in environment.binding_history):
-        environment = _remember(environment, (), *earlier)  # what the reference kept inline is kept from now on
+    live = bound(environment, key)
     generation = next_generation(environment, key)
     if generation > MAX_COUNTER:
         raise Conflict(f"{_spoken(key)} has no generation left", details={"generation": generation - 1})

@@ -79,6 +79,7 @@ class TestEnvPacks:
             scene.do("env-packs update", slot="state", kind=f"acme.state.redis@1.0.{number}")
             sizes.append(len(pack(scene)["previous_binding_ref"]))
         assert max(sizes[1:]) - min(sizes[1:]) < 10
+        assert all(one.previous_binding_ref is None for one in scene.environment.binding_history)
 
     def test_the_same_binding_again_changes_nothing(self, scene: Scene) -> None:
         scene.do("env-packs add", slot="state", kind=MEMORY)

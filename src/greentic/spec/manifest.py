@@ -16,12 +16,11 @@ from greentic.spec.deployment import DeploymentStatus, Overrides, RevenueShare, 
 from greentic.spec.environment import ListenAddress, PublicBaseUrl
 from greentic.spec.errors import InvalidArgument, SpecViolation
 from greentic.spec.identifiers import BASIS_POINTS, DIGEST, MAX_OPAQUE, BasisPoints, NewEnvironmentId, NewName, PartyId
-from greentic.spec.manifest_rules import broken
+from greentic.spec.manifest_rules import broken, secret_path
 from greentic.spec.manifest_text import ManifestText, Path, read_text
 from greentic.spec.parsing import MAX_LISTED, Flag, Json, Payload, Text, problems
 from greentic.spec.references import Descriptor, InstanceId, SecretUri
 from greentic.spec.revision import Drain
-from greentic.spec.secrets import SecretAddress
 from greentic.spec.weights import parse_share
 
 SCHEMA = "greentic.env-manifest.v1"
@@ -51,21 +50,13 @@ def _percent(value: Any) -> Any:
         raise ValueError(error.message) from None
 
 
-def _secret_path(value: str) -> str:
-    """`<tenant>/<team>/<category>/<name>` in canonical form; one leading slash is allowed and dropped."""
-    try:
-        return SecretAddress.of_uri(f"secret://manifest/{value.strip().removeprefix('/')}").path
-    except InvalidArgument as error:
-        raise ValueError(error.message + (f": {error.next_step}" if error.next_step else "")) from None
-
-
 Said = Annotated[str, Field(max_length=MAX_OPAQUE), AfterValidator(_said)]
 Digest = Annotated[str, AfterValidator(_digest), Field(json_schema_extra={"pattern": f"^{DIGEST.pattern}$"})]
 Percent = Annotated[
     int, BeforeValidator(_percent, json_schema_input_type=Annotated[float, Field(ge=0, le=100)]), Field(strict=True)
 ]
 """Written in percent, held in basis points."""
-SecretPath = Annotated[str, Field(max_length=MAX_OPAQUE), AfterValidator(_secret_path)]
+SecretPath = Annotated[str, Field(max_length=MAX_OPAQUE), AfterValidator(secret_path)]
 
 
 class HostSection(Payload):

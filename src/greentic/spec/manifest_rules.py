@@ -15,6 +15,7 @@ from greentic.spec.errors import InvalidArgument
 from greentic.spec.identifiers import BASIS_POINTS
 from greentic.spec.manifest_text import Path
 from greentic.spec.rules import canonical_host, canonical_prefix, deployment_violations
+from greentic.spec.secrets import SecretAddress, canonical_team
 from greentic.spec.weights import parse_share
 
 Broken = tuple[Path, str]
@@ -37,10 +38,26 @@ def broken(manifest: Mapping[str, Any]) -> Iterator[Broken]:
         yield ("secrets",), "a manifest holds secrets or vault_bootstrap, not both"
 
 
+def secret_path(text: str) -> str:
+    """A secret's path in canonical form: no leading slash, the whole tenant's team as `_`. ValueError otherwise."""
+    parts = text.strip().removeprefix("/").split("/")
+    if len(parts) == 4:
+        parts[1] = canonical_team(parts[1])
+    try:
+        return SecretAddress.of_path("manifest", "/".join(parts)).path
+    except InvalidArgument as error:
+        raise ValueError(error.message + (f": {error.next_step}" if error.next_step else "")) from None
+
+
+def _secret(entry: Any) -> str | None:
+    try:
+        return secret_path(_text(entry, "path"))
+    except ValueError:
+        return None
+
+
 def _secrets(entries: list[Any], at: Path) -> Iterator[Broken]:
-    yield from _unique(
-        entries, at, "path", lambda entry: _text(entry, "path").strip().removeprefix("/") or None, "the secret"
-    )
+    yield from _unique(entries, at, "path", _secret, "the secret")
 
 
 def _packs(entries: list[Any]) -> Iterator[Broken]:

@@ -40,12 +40,33 @@ def show(invocation: Invocation, entry: str | None) -> Any:
 
 @audit.command()
 @click.argument("file", type=click.Path(path_type=Path), required=False)
+@click.option(
+    "--trust-root",
+    "trusted",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Whose signature under an export counts. [default: whom --env trusts]",
+)
+@click.option(
+    "--head",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="A signed head that was kept elsewhere. [default: the one beside the log]",
+)
 @verb("audit", "verify", view=lambda result: _view_verified(result))
-def verify(invocation: Invocation, file: Path | None) -> Any:
-    """Check the chain, offline; of the environment, or of an exported FILE."""
+def verify(invocation: Invocation, file: Path | None, trusted: Path | None, head: Path | None) -> Any:
+    """Check the chain and its signed head, offline; of the environment, or of an exported FILE."""
     from greentic.operations import audit as operations
+    from greentic.spec.errors import InvalidArgument
 
-    return operations.check(invocation.context(), invocation.environment_id, file)
+    if file is None and trusted is not None:
+        raise InvalidArgument("--trust-root is for an exported FILE; an environment has a trust root of its own")
+    if file is None:
+        return operations.check(invocation.context(), invocation.environment_id, head)
+    if head is not None:
+        raise InvalidArgument("--head is for an environment; an exported FILE ends with its head")
+    named = invocation.environment_id if invocation.environment else None
+    return operations.check_export(invocation.context(), file, trusted=trusted, environment_id=named)
 
 
 @audit.command()
@@ -108,6 +129,16 @@ def _view_verified(result: Any) -> None:
         f"{result['entries']} entries in {result['segments']} segments"
         + (f"; head {head['sequence']} {head['hash'][:16]}…" if head else ""),
     )
+    signed = result["signed_head"]
+    if signed is None:
+        line("nobody signed a head of this log")
+        return
+    worth = {
+        "trusted": f"signed up to entry {signed['sequence']} by the trusted key",
+        "removed": f"signed up to entry {signed['sequence']} by a key that is trusted no more,",
+        "unchecked": f"a head of entry {signed['sequence']} says it was signed (name a trust root to know) by",
+    }[signed["key"]]
+    line(f"{worth} {', '.join(signed['key_ids'])} at {signed['signed_at']}")
 
 
 def _view_exported(result: Any) -> None:

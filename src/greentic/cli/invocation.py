@@ -85,12 +85,13 @@ class Invocation:
         """The surroundings of the operation."""
         from greentic.envpacks.registry import Registry
         from greentic.operations.context import Context
+        from greentic.operations.heads import sealing
         from greentic.store.files import FilesStore
         from greentic.store.policies import PolicyAuthorizer
 
         root, user = store_root(self.root), actor()
         return Context(
-            store=FilesStore(root, authorize=PolicyAuthorizer(root)),
+            store=FilesStore(root, authorize=PolicyAuthorizer(root), seal=sealing()),
             registry=Registry.installed(),
             actor=user,
             by=self.by or user,

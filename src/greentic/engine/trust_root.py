@@ -56,7 +56,7 @@ def distrusting(root: Root, gone: RemovedKeyEntry) -> Root:
     return root.model_copy(update={"keys": left, "removed": (*root.removed, gone)})
 
 
-def refuse_removed(root: TrustRootDocument, key_id: str) -> None:
+def refuse_removed(root: TrustRootDocument, key_id: str, environment_id: str = "ENV") -> None:
     """KeyRemoved when the key of that id was removed."""
     gone = find(root.removed, key_id)
     if gone is not None:
@@ -64,19 +64,19 @@ def refuse_removed(root: TrustRootDocument, key_id: str) -> None:
             f"the key {gone.key_id} was removed from the trust root and does not come back by itself",
             reason="key-removed",
             details={"key_id": gone.key_id},
-            next_step=restoring(gone.key_id),
+            next_step=restoring(gone.key_id, environment_id),
         )
 
 
-def restoring(key_id: str) -> str:
+def restoring(key_id: str, environment_id: str = "ENV") -> str:
     """The next step for whoever means it."""
-    return f"when it may be trusted again: gtc op trust-root add ENV --key-id {key_id} --restore"
+    return f"when it may be trusted again: gtc op trust-root add {environment_id} --key-id {key_id} --restore"
 
 
 def bootstrap(environment: Environment, payload: TrustOperatorKeyPayload, command: Command, now: str) -> Outcome:
     """Trust the operator key; again and again with the same end. KeyRemoved when it was removed."""
     root = _present(environment, payload.adopted)
-    refuse_removed(root, payload.key_id)
+    refuse_removed(root, payload.key_id, environment.environment_id)
     return _outcome(environment, trusting(root, _entry(payload)), seeded(payload))
 
 
@@ -91,7 +91,7 @@ def add(environment: Environment, payload: AddTrustedKeyPayload, command: Comman
     """Trust a key; KeyRemoved for one that was removed, unless `restore` says that this is meant."""
     root = _present(environment, payload.adopted)
     if not payload.restore:
-        refuse_removed(root, payload.key_id)
+        refuse_removed(root, payload.key_id, environment.environment_id)
     return _outcome(environment, trusting(root, _entry(payload)), {"added_key_id": payload.key_id})
 
 

@@ -139,7 +139,7 @@ def add(
     environment = context.store.load(environment_id).environment
     root = present(environment, context.store.artifacts(environment_id))
     if public_key_pem is None:
-        public = _remembered(root, key_id, restore=restore)
+        public = _remembered(root, key_id, environment_id, restore=restore)
     else:
         public = PublicKey.from_pem(public_key_pem)
     if key_id is not None and canonical_key_id(key_id) != public.key_id:
@@ -198,9 +198,9 @@ def _file(context: Context, environment_id: str) -> TrustRootDocument | None:
     return TrustRootDocument.model_validate(trust.read(data, trust_file.FILE).to_json())
 
 
-def _remembered(root: TrustRoot, key_id: str | None, *, restore: bool) -> PublicKey:
+def _remembered(root: TrustRoot, key_id: str | None, environment_id: str, *, restore: bool) -> PublicKey:
     if key_id is not None and not restore:
-        rules.refuse_removed(root, key_id)
+        rules.refuse_removed(root, key_id, environment_id)
     if key_id is None or not restore:
         raise InvalidArgument(
             "the public key is missing", next_step="add --public-key-file FILE or --public-key-pem TEXT"

@@ -26,6 +26,7 @@ from greentic.store.companions import Companions
 from greentic.store.contract import Applied, Authorize, Complete, Decision, Listing, Stored, Transition
 from greentic.store.document import Body, Record
 from greentic.store.events import Attempt
+from greentic.store.heads import Seal, nobody
 from greentic.store.io import FileSystem, LocalFileSystem, read
 from greentic.store.ledger import Ledger
 from greentic.store.preconditions import Precondition, demand, meet
@@ -63,7 +64,7 @@ class FilesStore:
     """Environments as folders under `root`.
 
     `clock` tells the time, `io` is what changes anything on disk, `transition` decides, `authorize` allows,
-    `patience` bounds the wait for a busy environment, `settings` say how long things are kept.
+    `patience` bounds the wait for a busy environment, `settings` say how long things are kept, `seal` signs heads.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class FilesStore:
         authorize: Authorize = local_only,
         patience: lock.Patience | None = None,
         settings: Settings | None = None,
+        seal: Seal = nobody,
     ) -> None:
         self.root = Path(root)
         self.clock = clock
@@ -84,6 +86,7 @@ class FilesStore:
         self._authorize = authorize
         self._patience = patience or lock.Patience()
         self._settings = settings or Settings()
+        self._seal = seal
         self._newest: dict[str, Record] = {}
 
     def load(self, environment_id: str) -> Stored:
@@ -259,7 +262,7 @@ class FilesStore:
         try:
             folders.ensure(self.io, folder)
             with lock.held(self.io, folder / folders.LOCK, verb, self._patience):
-                turn = Turn(self.io, folder, self._settings, self.clock(), lambda: self._record(folder))
+                turn = Turn(self.io, folder, self._settings, self.clock(), lambda: self._record(folder), self._seal)
                 try:
                     turn.recover()
                     yield turn

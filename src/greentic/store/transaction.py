@@ -8,7 +8,8 @@ The order of a change, and why it needs four syncs and no more:
     3  write the new document to a temporary file, sync it; keep the old one as a backup (a link)
     4  rename it to `environment.json`, sync the folder          <- committed and acknowledged
     5  append the ledger record; append the audit outcome        (not synced)
-    6  bring `runtime-config.json` and `trust-root.json` up to date, prune backups
+    6  bring `runtime-config.json` and `trust-root.json` up to date, prune backups; write the signed head of the log,
+       where there is somebody to sign it (`heads`)
 
 The rename commits state, ledger record and audit outcome together, because the document carries the latter two in its
 `commit` (`document`); the appends of step 5 are copies, made so that they survive the next rename.
@@ -46,8 +47,8 @@ from pathlib import Path
 from typing import Any
 
 from greentic.spec.environment import Environment
-from greentic.spec.errors import CorruptDocument, GreenticError, StoreError
-from greentic.store import backup, chain, companions, document, events, failures, folders, runtime, trust_file
+from greentic.spec.errors import CorruptDocument, GreenticError
+from greentic.store import backup, chain, companions, document, events, failures, folders, heads, runtime, trust_file
 from greentic.store.audit import SEGMENT_BYTES, AuditLog
 from greentic.store.companions import Companions
 from greentic.store.document import Body, Record
@@ -70,13 +71,20 @@ class Turn:
     """A writer's turn. The caller holds the environment's lock from before `recover` until after `close`."""
 
     def __init__(
-        self, files: FileSystem, folder: Path, settings: Settings, moment: datetime, read: Callable[[], Record | None]
+        self,
+        files: FileSystem,
+        folder: Path,
+        settings: Settings,
+        moment: datetime,
+        read: Callable[[], Record | None],
+        seal: heads.Seal = heads.nobody,
     ) -> None:
         self._files = files
         self._folder = folder
         self._settings = settings
         self.moment = moment
         self._read = read
+        self._seal = seal
         self._audit = AuditLog(files, folder / folders.AUDIT, settings.segment_bytes)
         self.ledger = Ledger(files, folder / folders.LEDGER, settings.key_retention)
         self.record: Record | None = None
@@ -196,6 +204,7 @@ class Turn:
                 lambda: self._audit.append([outcome], sync=False),
                 self.refresh,
                 lambda: backup.prune(self._files, self._folder, self._settings.backups, attempt.moment),
+                lambda: self._sign(environment, outcome, attempt.now),
             ]
         )
         return record
@@ -209,6 +218,11 @@ class Turn:
     def repair(self) -> None:
         """As `refresh`; a failure is left to the next writer."""
         self._afterwards([self.refresh])
+
+    def _sign(self, environment: Environment, outcome: chain.Entry, now: str) -> None:
+        head = self._seal(environment, outcome.sequence, outcome.hash, now)
+        if head is not None:
+            heads.write(self._files, self._folder, head)
 
     def _replace(self, temporary: Path) -> None:
         try:
@@ -249,7 +263,7 @@ class Turn:
     def _afterwards(self, steps: Iterable[Callable[[], object]]) -> None:
         """What can be redone from what is there already: each is tried, none can make the attempt fail."""
         for step in steps:
-            with suppress(OSError, StoreError):
+            with suppress(OSError, GreenticError):
                 step()
 
 

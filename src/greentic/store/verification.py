@@ -51,9 +51,10 @@ def verify(path: Path, *, anchor: Head | None = None) -> AuditReport:
     """Check the log at `path` (an audit folder, or one file of it or of an export) entry by entry.
 
     Streams: memory does not grow with the log. Stops at the first bad entry; `entries` counts those before it.
-    A whole folder must begin with entry 1; a single file may begin anywhere. An unfinished last line is a finding: it
-    is a torn write (the next change cuts and notes it) or a manipulation. That entries are missing at the end shows
-    only against an `anchor`: a head known from elsewhere, such as the one in `environment.json`.
+    A whole folder must begin with entry 1; a single file may begin anywhere, and may end with a signed head. An
+    unfinished last line is a finding: it is a torn write (the next change cuts and notes it) or a manipulation. That
+    entries are missing at the end shows only against an `anchor`: a head known from elsewhere, such as the one in
+    `environment.json` or a signed one.
     """
     whole = path.is_dir()
     files = segments.segments(path) if whole else [path]
@@ -74,6 +75,8 @@ class _Walk:
         self.entries = 0
         self.line = 0
         self.anchored = False
+        self._exported = genesis is None
+        self._ended = False
         self._anchor = anchor
         self._anchored_at = None if anchor is None else anchor.sequence
 
@@ -83,8 +86,14 @@ class _Walk:
         with path.open("rb") as file:
             for line in file:
                 self.line += 1
-                if not self._continues(line):
-                    wrong = self._entry(line, _value(line))
+                if self._ended or not self._continues(line):
+                    value = _value(line)
+                    if self._exported and not self._ended and type(value) is dict and "payloadType" in value:
+                        self._ended = True  # the signed head; what it is worth is for those to say who know keys
+                        continue
+                    wrong = self._entry(line, value)
+                    if self._ended:
+                        wrong = "it stands after the signed head, which ends an export"
                     if wrong is not None:
                         return Finding(path.name, self.line, wrong)
         return None

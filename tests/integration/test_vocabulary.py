@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import pty
 import subprocess
@@ -11,6 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tests.integration.command_line import CommandLine
+
+from greentic.store.files import FilesStore
 
 CANARY = "hunter2-s3cr3t"
 PATH = "acme/_/openai/api_key"
@@ -86,9 +87,9 @@ def test_without_a_policy_nobody_looks(gtc: CommandLine) -> None:
     ):
         refused = gtc("op", *words, "--env", "prod")
         assert (refused.status, refused.error["kind"]) == (6, "unauthorized"), words
-    log = "".join(path.read_text() for path in sorted((gtc.root / "prod" / "audit").iterdir()))
-    denied = [json.loads(line) for line in log.splitlines() if '"deny"' in line]
-    assert {(one["noun"], one["verb"]) for one in denied if one["phase"] == "outcome"} == {
+    events = FilesStore(gtc.root).audit("prod").events()
+    denied = [one for one in events if one["authorization"]["decision"] == "deny" and one["phase"] == "outcome"]
+    assert {(one["noun"], one["verb"]) for one in denied} == {
         ("secrets", "put"),
         ("secrets", "get"),
         ("env-packs", "remove"),

@@ -16,6 +16,7 @@ from greentic.cli.main import cli
 from greentic.spec.credentials import Credentials
 from greentic.spec.parsing import parse
 from greentic.spec.schemas import names
+from greentic.store.files import FilesStore
 
 MEMORY = "greentic.state.in-memory@0.1.0"
 REDIS = "acme.state.redis@1.0.0"
@@ -234,8 +235,7 @@ class TestSecrets:
         gtc.run("secrets", "get", self.PATH, "--reveal")
         gtc.run("secrets", "rotate", self.PATH, "--generate")
         gtc.run("secrets", "delete", self.PATH)
-        lines = "".join(path.read_text() for path in sorted((gtc.root / "local" / "audit").iterdir())).splitlines()
-        events = [json.loads(line) for line in lines]
+        events = list(FilesStore(gtc.root).audit("local").events())
         told = [(one["verb"], one["target"].get("reveal")) for one in events if one["noun"] == "secrets"]
         assert told == [
             pair

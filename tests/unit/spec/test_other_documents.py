@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -168,12 +167,10 @@ def test_what_the_store_writes_is_an_audit_event(tmp_path: Path) -> None:
     store.apply(Command("local", "env", "create", payload, "k", "ops"))
     with pytest.raises(NotFound):
         store.apply(Command("local", "traffic", "set", _unbalanced(), "k2", "ops"))
-    lines = [
-        line for path in sorted((tmp_path / "local" / "audit").iterdir()) for line in path.read_text().splitlines()
-    ]
-    assert len(lines) == 4
-    for line in lines:
-        assert parse(AuditEvent, json.loads(line), "it").to_json() == json.loads(line)
+    events = list(store.audit("local").events())
+    assert len(events) == 4
+    for event in events:
+        assert parse(AuditEvent, event, "it").to_json() == event
 
 
 def _unbalanced() -> Any:

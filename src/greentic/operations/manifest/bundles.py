@@ -10,13 +10,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from greentic.operations.manifest.held import Held
 from greentic.operations.manifest.inputs import Artifact, Resolved, Target
 from greentic.operations.manifest.plan import Action, Step, derived_id
 from greentic.operations.manifest.routes import Handover, parked, wanted
 from greentic.operations.manifest.tasks import Bring, Deploy, MoveTraffic, UpdateDeployment
 from greentic.operations.revisions import DRAIN_SECONDS
 from greentic.spec.deployment import BundleDeployment, DeploymentStatus, RouteBinding
-from greentic.spec.environment import Environment
 from greentic.spec.lifecycle import Lifecycle
 from greentic.spec.manifest import BundleEntry, RevisionEntry
 from greentic.spec.payloads import GREENTIC, AddDeploymentPayload, UpdateDeploymentPayload
@@ -55,6 +55,7 @@ class BundlePlan:
 
     target: Target
     deployment: BundleDeployment
+    held: Held
     placed: tuple[Placed, ...]
     steps: tuple[Step, ...]
     aside: tuple[Step, ...]
@@ -95,39 +96,36 @@ def plan_bundle(
     resolved: Resolved,
     target: Target,
     deployment: BundleDeployment,
-    environment: Environment | None,
+    held: Held,
     handover: Handover,
     keyed: Keyed,
 ) -> BundlePlan:
     """The steps that bring one deployment to what is declared."""
-    revisions = () if environment is None else environment.revisions_of(deployment.deployment_id)
     archived = deployment.status is DeploymentStatus.ARCHIVED
-    placed, complete = _placed(resolved, target, deployment, environment, revisions)
+    placed, complete = _placed(resolved, target, deployment, held)
     bringing = () if archived else tuple(one for one in (_bring(place) for place in placed) if one is not None)
     late = deployment.deployment_id in handover.late
     steps = [*_reopened(target, deployment, late, keyed)]
     steps.append(_deploy(target, deployment, bringing, placed, complete, late, keyed))
     steps += _closed(target, deployment, keyed)
     if complete and not archived:
-        steps.append(_dial(target, deployment, placed, environment, keyed))
+        steps.append(_dial(target, deployment, placed, held, keyed))
     aside, last = _handed_over(target, deployment, handover, late, keyed)
     steps.append(_update(target, deployment, late, keyed))
-    return BundlePlan(target, deployment, placed, tuple(steps), aside, last, _warnings(target, placed))
+    return BundlePlan(target, deployment, held, placed, tuple(steps), aside, last, _warnings(target, placed))
 
 
 def _placed(
     resolved: Resolved,
     target: Target,
     deployment: BundleDeployment,
-    environment: Environment | None,
-    revisions: Sequence[Revision],
+    held: Held,
 ) -> tuple[tuple[Placed, ...], bool]:
     """(the declared revisions, whether all are known): one whose artifact is missing and unrecognised is left out."""
     entry = target.entry
-    split = None if environment is None else environment.split(deployment.deployment_id)
-    shares = {} if split is None else {one.revision_id: one.weight_bps for one in split.entries}
-    free = [one for one in revisions if one.lifecycle is not Lifecycle.ARCHIVED]
-    sequence = max((one.sequence for one in revisions), default=0)
+    shares = {} if held.split is None else {one.revision_id: one.weight_bps for one in held.split.entries}
+    free = [one for one in held.revisions if one.lifecycle is not Lifecycle.ARCHIVED]
+    sequence = max((one.sequence for one in held.revisions), default=0)
     placed: list[Placed] = []
     declared: tuple[RevisionEntry | BundleEntry, ...] = entry.revisions or (entry,)
     for index, (revision, weight) in enumerate(zip(declared, entry.weights, strict=True)):
@@ -243,12 +241,12 @@ def _dial(
     target: Target,
     deployment: BundleDeployment,
     placed: Sequence[Placed],
-    environment: Environment | None,
+    held: Held,
     keyed: Keyed,
 ) -> Step:
-    split = None if environment is None else environment.split(deployment.deployment_id)
-    known = {} if environment is None else {one.revision_id: f"v{one.sequence}" for one in environment.revisions}
-    live = {one.revision_id: one.weight_bps for one in (() if split is None else split.entries) if one.weight_bps}
+    known = {one.revision_id: f"v{one.sequence}" for one in held.revisions}
+    entries = () if held.split is None else held.split.entries
+    live = {one.revision_id: one.weight_bps for one in entries if one.weight_bps}
     wished = {place.revision_id: place.weight for place in placed if place.weight}
     names = known | {place.revision_id: place.label for place in placed}
     shown = ", ".join(f"{names[one]} {format_share(weight)}" for one, weight in wished.items())

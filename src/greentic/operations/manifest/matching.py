@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from greentic.operations.deployments import LOCAL_CUSTOMER
 from greentic.operations.manifest.inputs import Target
+from greentic.spec.deployment import BundleDeployment
 from greentic.spec.environment import Environment
 from greentic.spec.errors import Conflict, InvalidArgument
 from greentic.spec.manifest import BundleEntry, Manifest
@@ -16,7 +17,13 @@ def targets(manifest: Manifest, environment: Environment | None) -> tuple[Target
     InvalidArgument when nobody is named elsewhere, Conflict when the bundle has several customers or two entries mean
     the same deployment.
     """
-    found = tuple(_target(manifest, index, entry, environment) for index, entry in enumerate(manifest.bundles))
+    deployed: dict[str, list[BundleDeployment]] = {}
+    for deployment in () if environment is None else environment.bundles:
+        deployed.setdefault(deployment.bundle_id, []).append(deployment)
+    found = tuple(
+        _target(manifest, index, entry, deployed.get(entry.bundle_id, []))
+        for index, entry in enumerate(manifest.bundles)
+    )
     seen: dict[str, int] = {}
     for target in found:
         first = seen.setdefault(target.called, target.index)
@@ -28,8 +35,7 @@ def targets(manifest: Manifest, environment: Environment | None) -> tuple[Target
     return found
 
 
-def _target(manifest: Manifest, index: int, entry: BundleEntry, environment: Environment | None) -> Target:
-    deployed = [] if environment is None else [one for one in environment.bundles if one.bundle_id == entry.bundle_id]
+def _target(manifest: Manifest, index: int, entry: BundleEntry, deployed: list[BundleDeployment]) -> Target:
     if entry.customer_id is not None:
         existing = next((one for one in deployed if one.customer_id == entry.customer_id), None)
         customer = entry.customer_id

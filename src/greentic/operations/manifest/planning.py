@@ -11,6 +11,7 @@ from typing import Any
 
 from greentic.operations.manifest import bindings, bundles, endpoints, hosts, pruning
 from greentic.operations.manifest.bundles import BundlePlan, Keyed
+from greentic.operations.manifest.held import Held, held_by
 from greentic.operations.manifest.inputs import Recorded, Resolved
 from greentic.operations.manifest.ownership import Claims
 from greentic.operations.manifest.plan import Action, Plan, Step, step_key
@@ -112,8 +113,10 @@ def _bundles(
         if one.deployment_id not in described and one.deployment_id not in going
     ]
     hands = handover(wishes, leaving.deployments, others)
+    held, nothing = held_by(environment), Held()
     plans = [
-        bundles.plan_bundle(resolved, target, deployment, environment, hands, keyed) for target, deployment in wanted
+        bundles.plan_bundle(resolved, target, deployment, held.get(deployment.deployment_id, nothing), hands, keyed)
+        for target, deployment in wanted
     ]
     aside = [_makes_way(one, keyed) for one in leaving.deployments if one.deployment_id in hands.aside]
     aside += [step for plan in plans for step in plan.aside]

@@ -81,17 +81,13 @@ def leftover(resolved: Resolved, recorded: Recorded) -> Leftover:
 
 def superseded(plans: Sequence[BundlePlan], recorded: Recorded) -> list[Revision]:
     """Revisions of declared deployments that this manifest declared before and declares no more, without traffic."""
-    environment = recorded.environment
-    if environment is None:
-        return []
     found: list[Revision] = []
     for plan in plans:
         kept = {place.revision_id for place in plan.placed}
-        known = plan.target.deployment
-        split = None if known is None else environment.split(known.deployment_id)
+        split = plan.held.split
         moves = any(step.kind == "move-traffic" for step in plan.steps)
         live = {one.revision_id for one in (() if split is None or moves else split.entries) if one.weight_bps}
-        for revision in environment.revisions_of(plan.deployment.deployment_id):
+        for revision in plan.held.revisions:
             mine = revision.revision_id in recorded.mine.revisions - recorded.others.revisions
             if mine and revision.revision_id not in kept | live and revision.lifecycle is not Lifecycle.ARCHIVED:
                 found.append(revision)

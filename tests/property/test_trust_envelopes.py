@@ -11,8 +11,9 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
+from greentic.spec import policy_files
 from greentic.spec.errors import GreenticError
-from greentic.trust import chain, dsse, keys, policy_files, revenue, statement
+from greentic.trust import chain, dsse, keys, revenue, statement
 from greentic.trust import root as trust_root
 from greentic.trust.dsse import Envelope, Signature
 from greentic.trust.keys import OperatorKey

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
+from greentic.spec import policy_files
 from greentic.spec.deployment import BundleDeployment, RevenueShare
 from greentic.spec.errors import InvalidArgument
 from greentic.spec.integrity import content_digest
-from greentic.trust import dsse, policy_files, revenue, statement
+from greentic.trust import dsse, revenue, statement
 from greentic.trust import root as trust_root
 from greentic.trust.errors import OperatorKeyNotTrusted, RevenuePolicyError
 from greentic.trust.keys import OperatorKey

@@ -9,13 +9,14 @@ from __future__ import annotations
 import shutil
 import stat
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from greentic.bundles.digests import digest_file
-from greentic.operations import names, revisions, traffic
+from greentic.operations import doctor_trust, names, revisions, traffic
 from greentic.operations.context import Context, desired
+from greentic.operations.findings import Finding
 from greentic.operations.kept import files
 from greentic.spec import rules
 from greentic.spec.capabilities import Slot
@@ -34,17 +35,6 @@ SECRET_FILES = ("environment.json", "router-keys.json", "policy.json")
 NEEDED = (Slot.DEPLOYER, Slot.SECRETS, Slot.TELEMETRY, Slot.SESSIONS, Slot.STATE)
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that is wrong: a short name, `error` or `warning`, what it is about, what is wrong, and the fix."""
-
-    check: str
-    severity: str
-    subject: str
-    message: str
-    fix: str
-
-
 async def examine(context: Context, environment_id: str, *, live: bool = True) -> dict[str, Any]:
     """Every finding; `ok` when there is none of severity `error`. NotFound only when there is no such folder at all."""
     folder = files(context).artifacts(environment_id)
@@ -61,7 +51,8 @@ async def examine(context: Context, environment_id: str, *, live: bool = True) -
         stored = None
         fix = error.next_step or f"gtc op backup restore {environment_id}"
         found.append(Finding("document", "error", "environment.json", error.message, fix))
-    found += _audit(context, environment_id)
+    logged = [*_audit(context, environment_id)]
+    found += logged
     found += _backups(context, environment_id)
     if stored is not None:
         environment = stored.environment
@@ -70,6 +61,7 @@ async def examine(context: Context, environment_id: str, *, live: bool = True) -
         found += _packs(context, environment)
         found += _files(folder, environment)
         found += _lifecycles(environment)
+        found += doctor_trust.findings(context, environment, folder, judge_head=not logged)
         if live:
             found += await _live(context, stored)
     return {
@@ -238,7 +230,7 @@ def _lock(folder: Path, revision: Revision, name: str) -> Iterator[Finding]:
 
 
 def _without_files(folder: Path, environment: Environment) -> list[Revision]:
-    """Revisions that should be able to run but have no unpacked bundle or lock; one recorded without a lock needs none."""
+    """Revisions that should be able to run but lack their unpacked bundle or lock. One recorded without needs none."""
     return [
         revision
         for revision in environment.revisions

@@ -60,7 +60,10 @@ SecretPath = Annotated[str, Field(max_length=MAX_OPAQUE), AfterValidator(secret_
 
 
 class HostSection(Payload):
-    """`environment`: which one it is, and how it meets the world. What is not said stays as it is."""
+    """`environment`: which one it is, and how it meets the world. What is not said stays as it is.
+
+    `stamp_revision` is ours: the reference does not know it.
+    """
 
     id: NewEnvironmentId
     name: Said | None = None
@@ -69,6 +72,7 @@ class HostSection(Payload):
     listen_addr: ListenAddress | None = None
     public_base_url: PublicBaseUrl | None = None
     gui_enabled: Flag | None = None
+    stamp_revision: Flag | None = None
 
 
 class SecretEntry(Payload):

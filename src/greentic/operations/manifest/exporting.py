@@ -49,7 +49,7 @@ def document_of(
     warnings: list[str] = []
     host = environment.host_config.to_json()
     host.pop("env_id")
-    known = ("region", "tenant_org_id", "listen_addr", "public_base_url", "gui_enabled")
+    known = ("region", "tenant_org_id", "listen_addr", "public_base_url", "gui_enabled", "stamp_revision")
     section = {"id": environment.environment_id, **({"name": environment.name} if environment.name.strip() else {})}
     document: dict[str, Any] = {
         "schema": SCHEMA,

@@ -13,7 +13,7 @@ from greentic.spec.environment import public_base_url
 from greentic.spec.manifest import Manifest
 from greentic.spec.payloads import DEFAULT_PACKS, CreateEnvironmentPayload, UpdateEnvironmentPayload
 
-_SETTINGS = ("region", "tenant_org_id", "listen_addr", "gui_enabled")
+_SETTINGS = ("region", "tenant_org_id", "listen_addr", "gui_enabled", "stamp_revision")
 
 
 def environment_step(manifest: Manifest, recorded: Recorded, keyed: Keyed) -> Step:

@@ -160,6 +160,9 @@ class Turn:
         try:
             result = effect()
         except OSError as error:
+            self._failed(attempt, failures.unwritten(self._folder, error))
+            raise
+        except GreenticError as error:
             self._failed(attempt, error)
             raise
         self._append(events.outcome(attempt, self.known_generation, mint, new=None, error=None))
@@ -194,7 +197,7 @@ class Turn:
             temporary = folders.prepare(self._files, self._folder, folders.DOCUMENT, record.raw)
             backup.keep(self._files, self._folder, self.generation, attempt.moment, damaged=self.damage is not None)
         except OSError as error:
-            self._failed(attempt, error)
+            self._failed(attempt, failures.unwritten(self._folder, error))
             raise
         self._replace(temporary)
         self.record = record
@@ -252,8 +255,7 @@ class Turn:
         outcome = chain.link(events.outcome(attempt, self.known_generation, mint, new=None, error=error), intent)
         self._audit.append([intent, outcome], sync=True)
 
-    def _failed(self, attempt: Attempt, error: OSError) -> None:
-        failure = failures.unwritten(self._folder, error)
+    def _failed(self, attempt: Attempt, failure: GreenticError) -> None:
         with suppress(OSError):  # the next writer finds an intent without an outcome, and closes it
             self._append(events.outcome(attempt, self.known_generation, self._settings.mint, new=None, error=failure))
 

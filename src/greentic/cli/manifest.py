@@ -180,7 +180,8 @@ def _view_plan(result: Mapping[str, Any]) -> None:
         line(("note ", "yellow"), warning)
     line(_counted(result) if changes else f"nothing to do: {_counted(result)}")
     if changes and result["mode"] == "plan":
-        line(f"do exactly this: gtc op env apply -f FILE --plan {result['token']}")
+        prune = " --prune" if result["prune"] else ""
+        line(f"do exactly this: gtc op env apply -f {result['manifest']}{prune} --plan {result['token']}")
 
 
 def _counted(result: Mapping[str, Any]) -> str:

@@ -206,7 +206,7 @@ class EndpointEntry(Payload):
 
 
 class ClusterSection(Payload):
-    """The cluster that `gtc op env up` makes."""
+    """A cluster to be made for the environment."""
 
     provider: Literal["kind"]
     name: Said
@@ -227,7 +227,7 @@ class UpdatesSection(Payload):
 
 
 class VaultSection(Payload):
-    """The vault that `gtc op env up` fills."""
+    """A vault to be filled for the environment."""
 
     deploy: Literal["dev-in-cluster", "external"]
     namespace: Said = "greentic"

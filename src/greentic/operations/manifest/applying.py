@@ -56,7 +56,7 @@ def plan(context: Context, source: Source, *, prune: bool = False) -> dict[str, 
     gathered = gather(context, source)
     planned, _ = _planned(context, gathered, prune)
     gathered.digests.save()
-    return report(planned, "plan")
+    return {**report(planned, "plan"), "manifest": source.origin, "prune": prune}
 
 
 def planned_of(context: Context, source: Source) -> tuple[Plan, Stored | None]:

@@ -176,7 +176,7 @@ def _claims(resolved: Resolved, recorded: Recorded, plans: list[BundlePlan], lef
 
 def _unused(resolved: Resolved) -> list[str]:
     sections = [name for name in ("cluster", "vault_bootstrap") if getattr(resolved.manifest, name) is not None]
-    return [f"the section {name} is for `gtc op env up`; apply leaves it alone" for name in sections]
+    return [f"the section {name} describes a cluster to be made; apply leaves it alone" for name in sections]
 
 
 def _refuse_unknown(resolved: Resolved) -> None:

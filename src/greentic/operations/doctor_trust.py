@@ -65,8 +65,8 @@ def _policies(environment: Environment, folder: Path, root: TrustRoot) -> Iterat
         subject = f"{bundle_id}@{customer_id}"
         message = f"version {report.finding.version} is not proven: {report.finding.reason}"
         fix = (
-            f"look: gtc op bundles policies {subject} --env {name}; then put lost or changed files back from a copy, or "
-            f"sign its shares anew: gtc op bundles update {subject} --env {name} --answers FILE"
+            f"look: gtc op bundles policies {subject} --env {name}; then put lost or changed files back from a copy, "
+            f"or sign its shares anew: gtc op bundles update {subject} --env {name} --answers FILE"
         )
         yield Finding("revenue-policy", "error", subject, message, fix)
 

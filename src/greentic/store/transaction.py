@@ -199,6 +199,9 @@ class Turn:
         except OSError as error:
             self._failed(attempt, failures.unwritten(self._folder, error))
             raise
+        except GreenticError as error:  # a link where a companion goes
+            self._failed(attempt, error)
+            raise
         self._replace(temporary)
         self.record = record
         self._afterwards(

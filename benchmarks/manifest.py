@@ -48,21 +48,25 @@ setup:
 """
 
 
-def bundle(folder: Path, kilobytes: int) -> Path:
-    """A bundle of about that size."""
+def bundles(folder: Path, count: int, kilobytes: int) -> list[str]:
+    """So many different bundles of about that size in `<folder>/bundles`; their digests."""
     pack = folder / "source" / "packs" / "assistant"
     pack.mkdir(parents=True)
     (folder / "source" / "bundle.yaml").write_text("bundle_id: assistant\nbundle_name: A\nversion: 1.0.0\n")
     (pack / "pack.yaml").write_text(PACK)
     (pack / "main.py").write_text("application = None\n")
-    (pack / "data.bin").write_bytes(os.urandom(kilobytes * 1024))
-    return build(folder / "source", folder / "bundle.gtbundle").path
-
-
-def recorded(count: int, digest: str, config: str) -> Environment:
-    """An environment of `count` deployments with one live revision each."""
-    deployments, revisions, splits = [], [], []
+    (folder / "bundles").mkdir()
+    digests = []
     for index in range(count):
+        (pack / "data.bin").write_bytes(os.urandom(kilobytes * 1024))
+        digests.append(digest_file(build(folder / "source", folder / "bundles" / f"web-{index}.gtbundle").path))
+    return digests
+
+
+def recorded(digests: list[str], config: str) -> Environment:
+    """An environment of one deployment with one live revision for each of the bundles."""
+    deployments, revisions, splits = [], [], []
+    for index, digest in enumerate(digests):
         deployment_id, revision_id = derived_id("deployment", index), derived_id("revision", index)
         deployments.append(
             BundleDeployment(
@@ -130,13 +134,10 @@ def manifest(count: int) -> str:
 
 def measure(folder: Path, count: int, kilobytes: int) -> dict[str, Any]:
     """Seconds of each part for `count` bundles of that size."""
-    archive = bundle(folder, kilobytes)
-    (folder / "bundles").mkdir()
-    for index in range(count):
-        (folder / "bundles" / f"web-{index}.gtbundle").write_bytes(archive.read_bytes())
+    digests = bundles(folder, count, kilobytes)
     path = folder / "env.yaml"
     path.write_text(manifest(count))
-    environment = recorded(count, digest_file(archive), parameters_digest_of(archive, {}))
+    environment = recorded(digests, parameters_digest_of(folder / "bundles" / "web-0.gtbundle", {}))
     store = FilesStore(folder / "root")
     command = Command(
         "local", "env", "create", CreateEnvironmentPayload(environment_id="local", name="local"), "key", "benchmark"

@@ -129,7 +129,7 @@ def diff(invocation: Invocation, file: str | None, check: bool) -> Any:
     from greentic.operations.manifest import comparing
 
     source = None if file is None else source_of(invocation, file)
-    return comparing.diff(invocation.context(), invocation.environment, source, check=check)
+    return comparing.diff(invocation.context(), invocation.environment_id, source, check=check)
 
 
 @click.command()

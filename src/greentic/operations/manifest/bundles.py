@@ -15,7 +15,6 @@ from greentic.operations.manifest.inputs import Artifact, Resolved, Target
 from greentic.operations.manifest.plan import Action, Step, derived_id
 from greentic.operations.manifest.routes import Handover, parked, wanted
 from greentic.operations.manifest.tasks import Bring, Deploy, MoveTraffic, UpdateDeployment
-from greentic.operations.revisions import DRAIN_SECONDS
 from greentic.spec.deployment import BundleDeployment, DeploymentStatus, RouteBinding
 from greentic.spec.lifecycle import Lifecycle
 from greentic.spec.manifest import BundleEntry, RevisionEntry
@@ -179,6 +178,8 @@ def _unchanged(target: Target) -> bool:
 def _bring(place: Placed) -> Bring | None:
     if place.record is not None and place.record.lifecycle is Lifecycle.READY:
         return None
+    from greentic.operations.revisions import DRAIN_SECONDS  # heavy, and only needed when something is staged
+
     digest = place.artifact.digest if place.artifact is not None else ""
     return Bring(
         place.revision_id,

@@ -8,7 +8,6 @@ from typing import Any
 
 from greentic.envpacks.deployer import Observation
 from greentic.operations.context import Context, desired
-from greentic.operations.environments import LOCAL
 from greentic.operations.manifest.applying import planned_of
 from greentic.operations.manifest.plan import Plan
 from greentic.operations.manifest.reading import Source
@@ -42,16 +41,15 @@ class Row:
         }
 
 
-async def diff(
-    context: Context, environment_id: str | None, source: Source | None, *, check: bool = False
-) -> dict[str, Any]:
+async def diff(context: Context, environment_id: str, source: Source | None, *, check: bool = False) -> dict[str, Any]:
     """Compare the manifest (None: not), the record and what the deployer observes; Differs for a check that finds any.
 
-    A deployer that cannot be asked is told in `observation_error`, and counts as a difference.
+    The manifest says which environment it is about; without one it is `environment_id`. A deployer that cannot be asked
+    is told in `observation_error`, and counts as a difference.
     """
     rows: list[Row] = []
     plan: Plan | None = None
-    name = environment_id or LOCAL
+    name = environment_id
     stored: Stored | None
     if source is not None:
         plan, stored = planned_of(context, source)

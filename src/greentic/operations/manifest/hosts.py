@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from greentic.operations.environments import LOCAL
 from greentic.operations.manifest.bundles import Keyed
 from greentic.operations.manifest.inputs import Recorded, Resolved
 from greentic.operations.manifest.plan import Action, Step
@@ -12,6 +11,7 @@ from greentic.operations.manifest.tasks import BootstrapTrust, CreateEnvironment
 from greentic.spec.environment import public_base_url
 from greentic.spec.manifest import Manifest
 from greentic.spec.payloads import DEFAULT_PACKS, CreateEnvironmentPayload, UpdateEnvironmentPayload
+from greentic.store.policies import LOCAL
 
 _SETTINGS = ("region", "tenant_org_id", "listen_addr", "gui_enabled", "stamp_revision")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from greentic.operations.deployments import LOCAL_CUSTOMER
 from greentic.operations.manifest.inputs import Target
 from greentic.spec.deployment import BundleDeployment
 from greentic.spec.environment import Environment
@@ -48,6 +47,8 @@ def _target(manifest: Manifest, index: int, entry: BundleEntry, deployed: list[B
     elif deployed:
         existing, customer = deployed[0], deployed[0].customer_id
     elif manifest.environment.id == "local":
+        from greentic.operations.deployments import LOCAL_CUSTOMER  # heavy, and only a new deployment needs it
+
         existing, customer = None, LOCAL_CUSTOMER
     else:
         raise InvalidArgument(

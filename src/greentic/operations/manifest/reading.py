@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from greentic.operations.context import Context
-from greentic.operations.environments import LOCAL
 from greentic.operations.manifest import matching, ownership
 from greentic.operations.manifest.digests import ArtifactDigests
 from greentic.operations.manifest.inputs import Answers, Artifact, Recorded, Resolved, Target
@@ -26,6 +25,7 @@ from greentic.spec.manifest import BundleEntry, ExtensionEntry, Manifest, PackEn
 from greentic.spec.manifest_text import MAX_BYTES, read_text
 from greentic.spec.secrets import SecretAddress
 from greentic.store.contract import Stored
+from greentic.store.policies import LOCAL
 
 if TYPE_CHECKING:
     from greentic.envpacks.secrets import SecretValue

@@ -10,10 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from greentic.operations.deployments import normalised
 from greentic.spec.deployment import BundleDeployment, DeploymentStatus, RouteBinding
 from greentic.spec.errors import Conflict
-from greentic.spec.rules import canonical_host, canonical_prefix
+from greentic.spec.rules import canonical_binding, canonical_host, canonical_prefix
 
 Claim = tuple[str, str]
 """(host, prefix); an empty host is every host."""
@@ -52,7 +51,7 @@ def is_parked(deployment: BundleDeployment) -> bool:
 def wanted(entry: RouteBinding | None, deployment: BundleDeployment | None) -> RouteBinding:
     """The route a deployment is to have: as declared, as recorded, else any host and `/`."""
     if entry is not None:
-        return normalised(entry)
+        return canonical_binding(entry)
     if deployment is None or is_parked(deployment):
         return RouteBinding()
     return deployment.route_binding

@@ -7,6 +7,7 @@ revenue policies anew.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from greentic.spec.parsing import parse, parse_json
 from greentic.spec.trust_root import TrustRootDocument
 from greentic.store import folders, trust_file
 from greentic.store.io import read
+
+_SIGNED = re.compile(r"v([1-9][0-9]{0,18})\.json\.sig")
 
 
 def of(folder: Path, backup: Environment) -> Environment:
@@ -46,7 +49,7 @@ def _policies(folder: Path) -> Iterator[RetiredPolicy]:
     if not folders.exists(place):
         return
     for pair in sorted(place.glob("*/*")):
-        versions = [int(path.name[1:-10]) for path in pair.glob("v*.json.sig") if path.name[1:-10].isdecimal()]
+        versions = [int(match[1]) for path in pair.iterdir() if (match := _SIGNED.fullmatch(path.name))]
         for version in sorted(versions, reverse=True):
             try:
                 found = json.loads(read(pair / f"v{version}.json") or b"{}")

@@ -97,7 +97,7 @@ def reweighted(described: dict[str, Any], shares: list[list[int]]) -> list[str]:
 
 
 SLOW = settings(
-    deadline=None, max_examples=30, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
+    deadline=None, max_examples=20, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
 )
 
 
@@ -141,7 +141,7 @@ def _exported_plans_nothing(scene: Scene) -> None:
     assert changes(applying.plan(scene.context(), Source.of_file(path))) == []
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=200)
 @given(
     st.one_of(st.binary(max_size=200), st.text(max_size=200).map(lambda text: text.encode("utf-8", "surrogatepass")))
 )
@@ -168,7 +168,7 @@ ENTRY = st.dictionaries(st.sampled_from(FIELDS), JSON, max_size=5)
 PART = st.one_of(JSON, ENTRY, st.lists(st.one_of(ENTRY, JSON), max_size=3))
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=200)
 @given(st.dictionaries(st.sampled_from((*KEYS, "updates", "vault_bootstrap", "other")), PART, max_size=4))
 def test_any_document_is_read_or_refused(document: dict[str, Any]) -> None:
     data = json.dumps({"schema": "greentic.env-manifest.v1", **document}).encode()
@@ -199,7 +199,7 @@ k: |"""
 LINES = st.lists(st.sampled_from(PIECES.splitlines()), max_size=12).map("\n".join)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=200)
 @given(LINES)
 def test_yaml_in_pieces_is_read_or_refused(text: str) -> None:
     try:

@@ -41,9 +41,14 @@ class Gtc:
     program: tuple[str, ...] = field(default_factory=lambda: installed())
 
     def environment(self) -> dict[str, str]:
-        """What the command inherits: everything but settings of ours, and where the demo's environments live."""
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("GREENTIC_")}
-        return {**kept, "GREENTIC_STORE_ROOT": str(self.root)}
+        """What the command inherits: everything but settings of ours, and where the demo keeps what it makes."""
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("GREENTIC_", "GTC_"))}
+        return {**kept, "GREENTIC_STORE_ROOT": str(self.root), "GTC_OPERATOR_KEY_PATH": str(self.operator_key)}
+
+    @property
+    def operator_key(self) -> Path:
+        """The demo signs with a key of its own."""
+        return self.root.parent / "operator" / "key.pem"
 
     def line(self, *words: str) -> str:
         """The command as one would type it in the repository's folder."""

@@ -116,6 +116,7 @@ def _invite(story: Story, screen: Screen) -> None:
     screen.plain()
     for line in (
         f'  export PATH="{repository}/.venv/bin:$PATH" GREENTIC_STORE_ROOT="{story.gtc.root}"',
+        f'  export GTC_OPERATOR_KEY_PATH="{story.gtc.operator_key}"',
         "  gtc op status",
         "  gtc op traffic set helpdesk v2=25% rest=v1",
         f'  for i in $(seq 8); do curl -s {story.url}message -d \'{{"text": "hello"}}\'; echo; done',

@@ -85,7 +85,7 @@ class Invocation:
         """The surroundings of the operation."""
         from greentic.envpacks.registry import Registry
         from greentic.operations.context import Context
-        from greentic.operations.heads import sealing
+        from greentic.operations.heads import prepare, sealing
         from greentic.store.files import FilesStore
         from greentic.store.policies import PolicyAuthorizer
 
@@ -102,6 +102,7 @@ class Invocation:
             expected_generation=self.expected_generation,
             if_match=self.if_match,
             dry_run=self.dry_run,
+            before_change=prepare,
         )
 
 

@@ -26,6 +26,7 @@ class Context:
     `now` gives RFC 3339 timestamps, `mint` fresh ULIDs. `key` is the caller's idempotency key, None when it gave none;
     a verb of several steps derives one key per step. `expected_generation` and `if_match` guard the first change only:
     what the verb itself commits afterwards is not somebody else's change. `dry_run` computes without committing.
+    `before_change` does ahead of a commit what would otherwise stand between it and the routers' hearing of it.
     """
 
     store: Store
@@ -39,6 +40,7 @@ class Context:
     expected_generation: int | None = None
     if_match: str | None = None
     dry_run: bool = False
+    before_change: Callable[[], None] = lambda: None
     _guarded: list[bool] = field(default_factory=list)
 
     def step_key(self, step: str) -> str:
@@ -61,6 +63,8 @@ class Context:
         command = Command(environment_id, noun, verb, payload, self.step_key(step), self.actor)
         generation, etag = (None, None) if self._guarded else (self.expected_generation, self.if_match)
         change = self.store.plan if self.dry_run else self.store.apply
+        if not self.dry_run:
+            self.before_change()
         applied = change(command, expected_generation=generation, if_match=etag, complete=complete)
         self._guarded.append(True)
         return applied

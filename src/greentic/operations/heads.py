@@ -72,6 +72,12 @@ def sealing() -> Seal:
     return seal
 
 
+def prepare() -> None:
+    """Load what `sealing` will need, so that nothing of it stands between a commit and the routers' hearing of it."""
+    if _operator_key(keys.location()) is not None:
+        from greentic.trust import chain  # noqa: F401 - loaded for the head that follows
+
+
 def check(data: bytes, root: TrustRoot | None, environment_id: str) -> CheckedHead:
     """The head in `data`, signed by a key that `root` trusts or trusted (None: nobody is asked).
 

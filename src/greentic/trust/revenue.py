@@ -195,10 +195,10 @@ def verify_chain(
 
     `documents` and `envelopes` are stored bytes, in order, None for what is missing. Each version must be the next one
     of the same environment, bundle and customer, name the one before and its digest, and be signed by a trusted key, or
-    by a removed one with a later version that vouches for it. With `deployment`, the newest version must be the one that
-    it refers to and hold its shares: only that shows a chain whose newest versions were taken away, or that is another
-    customer's. A version that the reference signed names no digest of the one before and therefore does not vouch for
-    it. Never raises for what stands in the bytes.
+    by a removed one with a later version that vouches for it. With `deployment`, the newest version must be the one to
+    which it refers and hold its shares: only that shows a chain whose newest versions were taken away, or that is
+    another customer's. A version that the reference signed names no digest of the one before and therefore does not
+    vouch for it. Never raises for what stands in the bytes.
     """
     proven: list[tuple[Link, str | None]] = []
     before: RevenuePolicyDocument | None = None

@@ -12,10 +12,11 @@ from httptools import HttpParserError, HttpParserUpgrade
 from greentic.router.forwarding import Exchange
 from greentic.router.phases import BODY, HEADER, IDLE, LINGERING, STREAMING, WAITING
 from greentic.router.refusal import Refusal
-from greentic.router.request import RequestHead, RequestReader
+from greentic.router.request import RequestReader
 
 if TYPE_CHECKING:
     from greentic.router.gateway import Gateway
+    from greentic.router.request_head import RequestHead
     from greentic.router.tunnel import Tunnel
 
 _log = logging.getLogger(__name__)
@@ -184,7 +185,8 @@ class ClientConnection(asyncio.Protocol):
             exchange.closes = True
         if head.upgrade:
             self._held = bytearray()
-        self._receiving = exchange
+        # A request without a body is complete with its head.
+        self._receiving = exchange if head.has_body else None
         if self._current is None:
             self._current = exchange
             self.enter(BODY if head.has_body else WAITING)

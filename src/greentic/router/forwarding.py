@@ -12,7 +12,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from greentic.router.fields import STREAM_TYPES
-from greentic.router.heads import last_chunk, request_bytes, take_facts
+from greentic.router.heads import facts_of, last_chunk, request_bytes, response_onward
 from greentic.router.matching import AmbiguousPath
 from greentic.router.phases import RESPONDING, STREAMING
 from greentic.router.refusal import STATUS_LINES, Refusal
@@ -24,9 +24,10 @@ if TYPE_CHECKING:
     from greentic.router.client import ClientConnection
     from greentic.router.compiled import CompiledDeployment
     from greentic.router.gateway import Gateway
-    from greentic.router.request import RequestHead
+    from greentic.router.request_head import RequestHead
+    from greentic.router.response_head import ResponseHead
     from greentic.router.tally import Tally
-    from greentic.router.upstream import ResponseHead, UpstreamConnection
+    from greentic.router.upstream import UpstreamConnection
 
 _PENDING_LIMIT: Final = 64 * 1024
 """Bytes of a body kept while the worker is being reached."""
@@ -136,7 +137,7 @@ class Exchange:
         if route is None:
             raise Refusal(404, "no-route", "no deployment is bound to this host and path")
         self.deployment = deployment = route.target
-        facts = take_facts(head, deployment)
+        facts = facts_of(head, deployment)
         try:
             decision = select(deployment, table.source.keys, facts, time.time())
         except Denied as error:
@@ -256,34 +257,31 @@ class Exchange:
         self._response_started = True
         self.status = status = head.status
         request = self.head
-        lines = [STATUS_LINES[status]]
-        lines += head.lines
-        if status != 204:
-            if head.length is not None:
-                lines.append(b"Content-Length: %d" % head.length)
-            elif request.method != b"HEAD" and status != 304:
-                if request.modern:
-                    self.rechunks = True
-                    lines.append(b"Transfer-Encoding: chunked")
-                else:
-                    self.closes = True
+        if not head.onward:
+            head.onward = response_onward(head)
+        lines = [head.onward]
+        if head.length is None and status != 204 and request.method != b"HEAD" and status != 304:
+            if request.modern:
+                self.rechunks = True
+                lines.append(b"Transfer-Encoding: chunked")
+            else:
+                self.closes = True
         if self._gateway.stopping or not self.request_complete:
             self.closes = True
         if self.closes:
             lines.append(b"Connection: close")
         elif not request.modern:
             lines.append(b"Connection: keep-alive")
-        self._add_stamps(lines, head)
+        self._add_stamps(lines)
         if self._tally is not None:
             self._tally.answered(status, time.monotonic() - self.began)
         self.client.enter(STREAMING if head.content_type.startswith(STREAM_TYPES) else RESPONDING)
         lines += (b"", b"")
         return b"\r\n".join(lines)
 
-    def _add_stamps(self, lines: list[bytes], head: ResponseHead) -> None:
+    def _add_stamps(self, lines: list[bytes]) -> None:
         decision = self.decision
         assert decision is not None
-        lines.append(b"Via: " + head.via + b", 1.1 greentic" if head.via else b"Via: 1.1 greentic")
         lines.append(b"X-Request-Id: " + self.request_id)
         if decision.set_cookie:
             lines.append(decision.set_cookie)
@@ -310,13 +308,8 @@ class Exchange:
         client = self.client
         self._response_started = True
         self.status = 101
-        lines = [
-            STATUS_LINES[101],
-            *head.lines,
-            b"Connection: Upgrade",
-            b"Upgrade: " + (head.upgrade or self.head.upgrade),
-        ]
-        self._add_stamps(lines, head)
+        lines = [response_onward(head), b"Connection: Upgrade", b"Upgrade: " + (head.upgrade or self.head.upgrade)]
+        self._add_stamps(lines)
         lines += (b"", rest)
         head_bytes = b"\r\n".join(lines)
         if self._tally is not None:

@@ -4,49 +4,64 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from greentic.router.refusal import STATUS_LINES
 from greentic.router.selection import NO_FACTS, Facts
 
 if TYPE_CHECKING:
     from greentic.router.client import ClientConnection
     from greentic.router.compiled import CompiledDeployment
-    from greentic.router.request import RequestHead
+    from greentic.router.request_head import RequestHead
+    from greentic.router.response_head import ResponseHead
 
 _OUR_COOKIES: Final = b"_gt_"
 _BODILESS: Final = frozenset((b"GET", b"HEAD", b"OPTIONS", b"DELETE"))
 
 
-def take_facts(head: RequestHead, deployment: CompiledDeployment) -> Facts:
-    """The facts for selection; the visitor's other cookies are put back among the lines that go on."""
-    cookie = head.cookie
+def sort_cookies(fields: list[bytes]) -> tuple[bytes, dict[bytes, bytes | None]]:
+    """The visitor's cookies for the worker, and the router's own by name. No worker sees the router's cookies: they may
+    be another customer's.
+    """
+    if not fields:
+        return b"", {}
+    cookie = b"; ".join(fields)
     if _OUR_COOKIES not in cookie:
-        if cookie:
-            head.lines.append(b"Cookie: " + cookie)
-        return NO_FACTS if head.preview_token is None else Facts(head.preview_token)
-    found: dict[bytes, bytes | None] = {}
+        return cookie, {}
+    own: dict[bytes, bytes | None] = {}
     others: list[bytes] = []
     for pair in cookie.split(b";"):
         pair = pair.strip()
         name, _, value = pair.partition(b"=")
         if name.startswith((b"_gt_rev_", b"_gt_preview_")):
-            # Nobody can say which of two is meant. No worker sees the router's cookies: they may be
-            # another customer's.
-            found[name] = value if name not in found else None
+            # Nobody can say which of two is meant.
+            own[name] = value if name not in own else None
         elif pair:
             others.append(pair)
-    if others:
-        head.lines.append(b"Cookie: " + b"; ".join(others))
-    return Facts(head.preview_token, found.get(deployment.preview_cookie_name), found.get(deployment.cookie_name))
+    return b"; ".join(others), own
+
+
+def facts_of(head: RequestHead, deployment: CompiledDeployment) -> Facts:
+    """What the request says about where it belongs in `deployment`."""
+    own = head.own_cookies
+    if own:
+        return Facts(head.preview_token, own.get(deployment.preview_cookie_name), own.get(deployment.cookie_name))
+    return NO_FACTS if head.preview_token is None else Facts(head.preview_token)
 
 
 def request_bytes(head: RequestHead, request_id: bytes, client: ClientConnection) -> bytes:
     """The request head for the worker, written anew."""
+    onward = head.onward
+    if not onward:
+        head.onward = onward = _request_onward(head, client)
+    return b"%b %b%b%b\r\n\r\n" % (head.method, head.target, onward, request_id)
+
+
+def _request_onward(head: RequestHead, client: ClientConnection) -> bytes:
     host_field = head.host_field or b"localhost"
-    lines = [head.method + b" " + head.target + b" HTTP/1.1", b"Host: " + host_field]
+    lines = [b" HTTP/1.1", b"Host: " + host_field]
     lines += head.lines
     lines += client.forwarded_lines(host_field)
     via = b"1.1 greentic" if head.modern else b"1.0 greentic"
     lines.append(b"Via: " + (head.via + b", " + via if head.via else via))
-    lines.append(b"X-Request-Id: " + request_id)
     if head.chunked:
         lines.append(b"Transfer-Encoding: chunked")
     elif head.length or head.method not in _BODILESS:
@@ -57,7 +72,17 @@ def request_bytes(head: RequestHead, request_id: bytes, client: ClientConnection
         lines += (b"Connection: Upgrade", b"Upgrade: " + head.upgrade)
     elif head.trailers_welcome:
         lines += (b"Connection: TE", b"TE: trailers")
-    lines += (b"", b"")
+    lines.append(b"X-Request-Id: ")
+    return b"\r\n".join(lines)
+
+
+def response_onward(head: ResponseHead) -> bytes:
+    """What every client is told of a response, whoever asked: status, fields, length, Via."""
+    lines = [STATUS_LINES[head.status]]
+    lines += head.lines
+    if head.length is not None and head.status != 204:
+        lines.append(b"Content-Length: %d" % head.length)
+    lines.append(b"Via: " + head.via + b", 1.1 greentic" if head.via else b"Via: 1.1 greentic")
     return b"\r\n".join(lines)
 
 

@@ -21,6 +21,8 @@ from urllib.parse import unquote_to_bytes
 T = TypeVar("T")
 
 _HOST = re.compile(rb"(?:\[([0-9a-f:.]+)\]|([a-z0-9._~!$&'()*+,;=%-]*))(?::[0-9]{0,5})?")
+_REMEMBERED = 1024
+_REMEMBERED_BYTES = 256
 
 
 class AmbiguousPath(ValueError):
@@ -67,12 +69,13 @@ class Matcher(Generic[T]):
     deployments.
     """
 
-    __slots__ = ("_any_host", "_hosts", "shadowed")
+    __slots__ = ("_any_host", "_found", "_hosts", "shadowed")
 
     def __init__(self, bindings: Iterable[tuple[T, Iterable[str], Iterable[str]]]) -> None:
         """`bindings`: (deployment, hosts or empty for any, path prefixes or empty for `/`) in table order."""
         self._hosts: dict[bytes, _Prefixes[T]] = {}
         self._any_host: _Prefixes[T] = _Prefixes()
+        self._found: dict[tuple[bytes, bytes], Route[T]] = {}
         self.shadowed: list[tuple[T, str, str]] = []
         for target, hosts, prefixes in bindings:
             for host in list(dict.fromkeys(hosts)) or [""]:
@@ -91,6 +94,18 @@ class Matcher(Generic[T]):
 
         Raises AmbiguousPath.
         """
+        asked = (host, path)
+        route = self._found.get(asked)
+        if route is None:
+            route = self._match(host, path)
+            if route is not None and len(host) + len(path) <= _REMEMBERED_BYTES:
+                # Routes of a table never change, and a new table has a new matcher.
+                if len(self._found) >= _REMEMBERED:
+                    self._found.clear()
+                self._found[asked] = route
+        return route
+
+    def _match(self, host: bytes, path: bytes) -> Route[T] | None:
         plain = self._lookup(host, path)
         if b"%" in path or b"//" in path or b"/." in path or b"\\" in path:
             resolved = self._lookup(host, resolve(path))

@@ -13,6 +13,7 @@ import asyncio
 import socket
 from typing import Final
 
+from greentic.router.known import KnownResponses
 from greentic.router.upstream import UpstreamConnection
 
 IDLE_LIMIT: Final = 512
@@ -24,10 +25,11 @@ class UpstreamPool:
     closed.
     """
 
-    __slots__ = ("_idle", "address", "retired")
+    __slots__ = ("_idle", "address", "known", "retired")
 
     def __init__(self, host: str, port: int) -> None:
         self.address = (host, port)
+        self.known = KnownResponses()
         self.retired = False
         self._idle: list[UpstreamConnection] = []
 

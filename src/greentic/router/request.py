@@ -12,9 +12,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 from httptools import HttpRequestParser
 
 from greentic.router.fields import DIGITS, NO_TRAILERS, REQUEST_FIELDS, REQUEST_ID, tokens, without_nominated
+from greentic.router.heads import sort_cookies
+from greentic.router.known import KnownRequest
 from greentic.router.matching import normalise_host
 from greentic.router.preview import PARAMETER
 from greentic.router.refusal import Refusal
+from greentic.router.request_head import RequestHead
 
 if TYPE_CHECKING:
     from greentic.router.limits import Limits
@@ -22,62 +25,6 @@ if TYPE_CHECKING:
 _IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS"))
 _PARAMETER_START = PARAMETER + b"="
 _SYNTHETIC = b"POST / HTTP/1.1\r\nHost: a\r\n%b\r\n\r\n"
-
-
-class RequestHead:
-    """A request head that passed every check. `lines` are the fields that go on as they came."""
-
-    __slots__ = (
-        "chunked",
-        "cookie",
-        "expects",
-        "host",
-        "host_field",
-        "idempotent",
-        "keep_alive",
-        "length",
-        "lines",
-        "method",
-        "modern",
-        "path",
-        "preview_token",
-        "request_id",
-        "target",
-        "trailers_welcome",
-        "upgrade",
-        "via",
-    )
-
-    method: bytes
-    target: bytes
-    """The origin-form target to send on (or `*`), without a preview parameter."""
-    path: bytes
-    """The path alone, for matching."""
-    host: bytes
-    """Normalised; empty when an HTTP/1.0 client named none."""
-    host_field: bytes
-    lines: list[bytes]
-    length: int
-    """Declared body length in bytes; 0 when there is no body or it is chunked."""
-    chunked: bool
-    modern: bool
-    """HTTP/1.1, as opposed to 1.0."""
-    keep_alive: bool
-    idempotent: bool
-    """GET, HEAD or OPTIONS without a body: may be sent again when a reused connection turns out closed."""
-    expects: bool
-    upgrade: bytes
-    """The protocols asked for, or empty."""
-    cookie: bytes
-    preview_token: bytes | None
-    request_id: bytes
-    trailers_welcome: bool
-    via: bytes
-
-    @property
-    def has_body(self) -> bool:
-        """Whether a body follows."""
-        return self.chunked or self.length > 0
 
 
 class RequestSink(Protocol):
@@ -97,13 +44,18 @@ class RequestReader:
     """Reads the requests of one client connection, one after the other."""
 
     __slots__ = (
+        "_begun",
+        "_between",
         "_body_follows",
         "_connection",
         "_cookies",
         "_dropped",
+        "_ended",
         "_expect",
         "_host",
         "_in_head",
+        "_known",
+        "_latest",
         "_length",
         "_limits",
         "_lines",
@@ -129,6 +81,10 @@ class RequestReader:
         self._muted = False
         self._trailers: list[bytes] = []
         self._body_follows = b""
+        self._known = KnownRequest(limits)
+        self._latest: RequestHead | None = None
+        self._between = False
+        self._begun = self._ended = 0
         self.on_message_begin()
         self._in_head = False
         self._parser: Any = HttpRequestParser(self)
@@ -141,11 +97,22 @@ class RequestReader:
     def close(self) -> None:
         """Let go of the parser, which holds this object too."""
         self._parser = None
+        self._between = False
 
     def feed(self, data: bytes) -> None:
         """Parse `data`. Raises what httptools raises, and Refusal when a bound is passed."""
+        if self._between:
+            head = self._known.recall(data)
+            if head is not None:
+                # The parser stands between two messages and would stand there again: it need not see this one.
+                self._sink.request_started(head)
+                return
+            self._between = False
+        self._begun = self._ended = 0
         self.raw_bytes += len(data)
         self._parser.feed_data(data)
+        if self._begun == 1 and self._ended == 1 and self._latest is not None:
+            self._between = self._known.remember(data, self._latest)
         if self.raw_bytes > self._limits.max_header_bytes:
             if self._in_head and not self._lines and not self._dropped:
                 raise Refusal(414, "url-too-long", "the request target is too long")
@@ -172,6 +139,7 @@ class RequestReader:
     def on_message_begin(self) -> None:
         if self._muted:
             return
+        self._begun += 1
         self._in_head = True
         self._url = b""
         self._lines: list[bytes] = []
@@ -207,7 +175,7 @@ class RequestReader:
     def on_headers_complete(self) -> None:
         if self._muted:
             return
-        head = self._head()
+        self._latest = head = self._head()
         self._in_head = False
         self.raw_bytes = 0
         self._trailers = []
@@ -218,6 +186,7 @@ class RequestReader:
         self._sink.request_body(data)
 
     def on_message_complete(self) -> None:
+        self._ended += 1
         if not self._body_follows:
             self.raw_bytes = 0
             self._sink.request_finished(self._trailers)
@@ -283,6 +252,9 @@ class RequestReader:
         if method in (b"CONNECT", b"TRACE"):
             raise Refusal(405, "method-not-allowed", f"{method.decode()} is not served here")
         self._frame(head)
+        head.has_body = head.chunked or head.length > 0
+        # What frames a message in another way than "no body" is never remembered: see `KnownRequest`.
+        head.plain = not (self._te is not None or self._length is not None or self._upgrade or self._expect)
         self._target(head)
         connection = self._connection
         if connection is None:
@@ -292,6 +264,9 @@ class RequestReader:
             nominated = connection - {b"close", b"keep-alive", b"upgrade", b"te"}
             if nominated:
                 lines = without_nominated(lines, nominated)
+        cookie, head.own_cookies = sort_cookies(self._cookies)
+        if cookie:
+            lines.append(b"Cookie: " + cookie)
         head.lines = lines
         head.expects = False
         if self._expect:
@@ -308,7 +283,6 @@ class RequestReader:
                 # RFC 9113 section 3.1 withdrew h2c; a tunnel of it would carry requests past this router.
                 head.upgrade = self._upgrade
         head.idempotent = method in _IDEMPOTENT and not head.has_body
-        head.cookie = b"; ".join(self._cookies) if self._cookies else b""
         if self._preview is not None:
             head.preview_token = self._preview
         head.request_id = self._request_id or b""

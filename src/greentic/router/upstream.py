@@ -10,6 +10,7 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from greentic.router.fields import DIGITS, NO_TRAILERS, RESPONSE_FIELDS, tokens, without_nominated
 from greentic.router.refusal import Refusal
+from greentic.router.response_head import ResponseHead
 
 if TYPE_CHECKING:
     from greentic.router.forwarding import Exchange
@@ -22,25 +23,11 @@ _FIELDS = 1024
 _HEAD_BYTES = 256 * 1024
 
 
-class ResponseHead:
-    """A response head as read from a worker; `lines` are the fields that go on as they came."""
-
-    __slots__ = ("chunked", "content_type", "length", "lines", "status", "upgrade", "via")
-
-    def __init__(self) -> None:
-        self.status = 0
-        self.lines: list[bytes] = []
-        self.length: int | None = None
-        self.chunked = False
-        self.content_type = b""
-        self.upgrade = b""
-        self.via = b""
-
-
 class UpstreamConnection(asyncio.Protocol):
     """A connection to one worker. It serves one exchange at a time and belongs to its pool in between."""
 
     __slots__ = (
+        "_body_bytes",
         "_complete",
         "_connection",
         "_direct",
@@ -90,6 +77,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._direct = -1
         self._trailers: list[bytes] = []
         self._head_bytes = 0
+        self._body_bytes = 0
         self._connection: set[bytes] = set()
 
     # The pool and the exchange
@@ -98,8 +86,6 @@ class UpstreamConnection(asyncio.Protocol):
         """Take an exchange; its request is written next."""
         self.exchange = exchange
         self.answered = False
-        if self._parser is None:
-            self._parser = HttpResponseParser(self)
 
     def seems_open(self) -> bool:
         """Whether the worker has neither closed nor spoken out of turn, asked of the kernel just now."""
@@ -189,6 +175,7 @@ class UpstreamConnection(asyncio.Protocol):
             self.abort()
             self.pool.forget(self)
             return
+        first = not self.answered
         self.answered = True
         out = self._out
         if self._direct > 0:
@@ -202,6 +189,13 @@ class UpstreamConnection(asyncio.Protocol):
                 self._parser = None
                 self._finish(exchange)
             return
+        if first:
+            known = self.pool.known.recall(data)
+            if known is not None and exchange.head.method != b"HEAD" and not exchange.head.upgrade:
+                self._repeat(exchange, known[0], data, known[1])
+                return
+            if self._parser is None:
+                self._parser = HttpResponseParser(self)
         try:
             self._parser.feed_data(data)
         except HttpParserUpgrade as upgrade:
@@ -217,6 +211,8 @@ class UpstreamConnection(asyncio.Protocol):
             exchange.client.write(out[0] if len(out) == 1 else b"".join(out))
             out.clear()
             exchange.client.touch()
+        if first and self._in_body:
+            self._remember(exchange, data)
         if self._complete:
             self._finish(exchange)
         elif self._direct < -1 - _DIRECT_BYTES:
@@ -225,6 +221,37 @@ class UpstreamConnection(asyncio.Protocol):
             self._head_bytes += len(data)
             if self._head_bytes > _HEAD_BYTES:
                 self._fail(exchange, Refusal(502, "bad-response", "the worker's response header is too large"))
+
+    def _repeat(self, exchange: Exchange, head: ResponseHead, data: bytes, at: int) -> None:
+        """`data` begins with a known head: only its body, from `at`, is new."""
+        self._head = head
+        self._keeps = True
+        answer = exchange.response_head(head)
+        missing = at + (head.length or 0) - len(data)
+        if missing < 0:
+            self._dirty = True
+            data = data[:missing]
+        client = exchange.client
+        client.transport.write(answer + data[at:])
+        if missing > 0:
+            self._in_body = True
+            self._direct = missing
+            client.touch()
+        else:
+            self._finish(exchange)
+
+    def _remember(self, exchange: Exchange, data: bytes) -> None:
+        """A response that began with `data` was understood, all of it or as far as it has come."""
+        head, request = self._head, exchange.head
+        if (
+            head.length is not None
+            and (self._keeps if self._complete else self._parser.should_keep_alive())
+            and head.status >= 200
+            and head.status not in (204, 304)
+            and not (head.chunked or head.upgrade or request.upgrade or request.method == b"HEAD")
+            and not (self._dirty or self._connection or self._trailers)
+        ):
+            self.pool.known.remember(data, head, self._body_bytes)
 
     def _take_direct(self) -> None:
         # Past the head of a long body of known length there is nothing left to parse, only bytes to count and
@@ -343,6 +370,7 @@ class UpstreamConnection(asyncio.Protocol):
         exchange = self.exchange
         if exchange is None:
             return
+        self._body_bytes += len(data)
         if self._direct < -1:
             self._direct += len(data)
         if exchange.rechunks:

@@ -1,0 +1,85 @@
+"""A request's head after every check: what the rest of the router knows of a request."""
+
+from __future__ import annotations
+
+
+class RequestHead:
+    """A request head that passed every check. Nothing changes it once it is read, save that `onward` is filled in when
+    it is first needed; requests that repeat it share it.
+    """
+
+    __slots__ = (
+        "chunked",
+        "expects",
+        "has_body",
+        "host",
+        "host_field",
+        "idempotent",
+        "keep_alive",
+        "length",
+        "lines",
+        "method",
+        "modern",
+        "onward",
+        "own_cookies",
+        "path",
+        "plain",
+        "preview_token",
+        "request_id",
+        "target",
+        "trailers_welcome",
+        "upgrade",
+        "via",
+    )
+
+    method: bytes
+    target: bytes
+    """The origin-form target to send on (or `*`), without a preview parameter."""
+    path: bytes
+    """The path alone, for matching."""
+    host: bytes
+    """Normalised; empty when an HTTP/1.0 client named none."""
+    host_field: bytes
+    lines: list[bytes]
+    """The fields that go on as they came, and the visitor's cookies without ours."""
+    own_cookies: dict[bytes, bytes | None]
+    """The router's cookies by name; None for one that came twice, since nobody can say which is meant."""
+    length: int
+    """Declared body length in bytes; 0 when there is no body or it is chunked."""
+    chunked: bool
+    has_body: bool
+    """Whether a body follows."""
+    plain: bool
+    """Neither Content-Length, Transfer-Encoding, Upgrade nor Expect was said: after this head comes the next one."""
+    modern: bool
+    """HTTP/1.1, as opposed to 1.0."""
+    keep_alive: bool
+    idempotent: bool
+    """GET, HEAD or OPTIONS without a body: may be sent again when a reused connection turns out closed."""
+    expects: bool
+    upgrade: bytes
+    """The protocols asked for, or empty."""
+    preview_token: bytes | None
+    request_id: bytes
+    trailers_welcome: bool
+    via: bytes
+    onward: bytes
+    """What follows the request target on the way to the worker, up to the request id; empty until it is first asked
+    for.
+    """
+
+    def __init__(self) -> None:
+        self.onward = b""
+
+    def on_another_line(self, method: bytes, target: bytes, path: bytes) -> RequestHead:
+        """The same fields under another request line, of a method and a target that need no other treatment."""
+        twin = RequestHead()
+        for name in _SHARED:
+            setattr(twin, name, getattr(self, name))
+        twin.method = method
+        twin.target = target
+        twin.path = path
+        return twin
+
+
+_SHARED = tuple(name for name in RequestHead.__slots__ if name not in ("method", "target", "path"))

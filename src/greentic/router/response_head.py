@@ -1,0 +1,21 @@
+"""A worker's response head as read: what the exchange makes the client's head from."""
+
+from __future__ import annotations
+
+
+class ResponseHead:
+    """A response head as read from a worker; `lines` are the fields that go on as they came. Responses that repeat it
+    share it. `onward` is what every client is told of it, empty until first needed.
+    """
+
+    __slots__ = ("chunked", "content_type", "length", "lines", "onward", "status", "upgrade", "via")
+
+    def __init__(self) -> None:
+        self.status = 0
+        self.lines: list[bytes] = []
+        self.length: int | None = None
+        self.chunked = False
+        self.content_type = b""
+        self.upgrade = b""
+        self.via = b""
+        self.onward = b""

@@ -1,0 +1,225 @@
+"""What is remembered of heads is used for exactly the same bytes and for nothing else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from httptools import HttpParserError, HttpParserUpgrade
+
+from greentic.router import known
+from greentic.router.known import REMEMBERED_BYTES, RESPONSES_LIMIT, KnownRequest, KnownResponses
+from greentic.router.limits import Limits
+from greentic.router.matching import Matcher
+from greentic.router.refusal import Refusal
+from greentic.router.request import RequestReader
+from greentic.router.request_head import RequestHead
+from greentic.router.response_head import ResponseHead
+
+FIELDS = b"\r\nHost: a.example\r\nX-A: one\r\nCookie: a=1; _gt_rev_D1=x\r\nVia: 1.0 b\r\n\r\n"
+WARM = b"GET /path?x=1 HTTP/1.1" + FIELDS
+
+
+class Sink:
+    """Keeps the heads, and what else was said."""
+
+    def __init__(self) -> None:
+        self.heads: list[RequestHead] = []
+        self.events: list[Any] = []
+
+    def request_started(self, head: RequestHead) -> None:
+        self.heads.append(head)
+        self.events.append(facts(head))
+
+    def request_body(self, data: bytes) -> None:
+        self.events.append(("body", data))
+
+    def request_finished(self, trailers: list[bytes]) -> None:
+        # A request without a body is complete with its head, and a recalled one is not reported twice.
+        if self.heads[-1].has_body:
+            self.events.append(("end", trailers))
+
+
+def facts(head: RequestHead) -> dict[str, Any]:
+    return {name: getattr(head, name) for name in RequestHead.__slots__ if name != "onward"}
+
+
+def read(*chunks: bytes, limits: Limits | None = None) -> tuple[Sink, str]:
+    """What a connection's reader says of `chunks`, and the kind of its refusal, if any."""
+    sink = Sink()
+    reader = RequestReader(sink, limits or Limits())
+    try:
+        for chunk in chunks:
+            reader.feed(chunk)
+    except Refusal as refusal:
+        return sink, refusal.kind
+    except HttpParserUpgrade:
+        return sink, "upgrade"
+    except HttpParserError as error:
+        return sink, error.__context__.kind if isinstance(error.__context__, Refusal) else "bad"
+    return sink, ""
+
+
+def test_a_repeated_head_is_recalled() -> None:
+    sink, refused = read(WARM, WARM, WARM)
+    assert not refused
+    assert sink.heads[0] is sink.heads[1] is sink.heads[2]
+
+
+def test_the_same_fields_under_another_line_are_recalled() -> None:
+    sink, refused = read(WARM, b"HEAD /other HTTP/1.1" + FIELDS, WARM)
+    assert not refused
+    assert sink.heads[1].lines is sink.heads[0].lines
+    alone, _ = read(b"HEAD /other HTTP/1.1" + FIELDS)
+    assert sink.events[1] == alone.events[0]
+    assert (sink.heads[1].method, sink.heads[1].target, sink.heads[1].path) == (b"HEAD", b"/other", b"/other")
+    assert sink.events[2] == sink.events[0]
+
+
+def test_any_changed_byte_is_parsed_anew() -> None:
+    for at in range(len(WARM)):
+        for byte in (0, 9, 10, 13, 32, 35, 43, 58, 92, 127, 200, WARM[at] ^ 1, WARM[at] ^ 32):
+            changed = WARM[:at] + bytes((byte,)) + WARM[at + 1 :]
+            warm, refused = read(WARM, WARM, changed)
+            alone, refused_alone = read(changed)
+            assert refused == refused_alone, changed
+            assert warm.events[2:] == alone.events, changed
+            if changed != WARM and len(warm.heads) == 3:
+                assert warm.heads[2] is not warm.heads[0]
+
+
+@pytest.mark.parametrize(
+    "variant",
+    [
+        b"GET / HTTP/1.1\r\nContent-Length: 5" + FIELDS,
+        b"GET / HTTP/1.1\r\nTransfer-Encoding: chunked" + FIELDS,
+        b"GET / HTTP/1.1\r\nContent-Length: 5\r\nTransfer-Encoding: chunked" + FIELDS,
+        b"GET / HTTP/1.1\r\nHost: b" + FIELDS,
+        b"GET / HTTP/1.1\r\n folded" + FIELDS,
+        b"GET / HTTP/1.1\nX: y" + FIELDS,
+        b"GET / HTTP/1.1\rX: y" + FIELDS,
+        b"GET / HTTP/1.0" + FIELDS,
+        b"GET / HTTP/1.2" + FIELDS,
+        b"GET / HTTP/2.0" + FIELDS,
+        b"GET / HTTP/1.1 " + FIELDS,
+        b"GET  / HTTP/1.1" + FIELDS,
+        b" GET / HTTP/1.1" + FIELDS,
+        b"GET /a b HTTP/1.1" + FIELDS,
+        b"GET /\x00 HTTP/1.1" + FIELDS,
+        b"GET /#x HTTP/1.1" + FIELDS,
+        b"GET /\\x HTTP/1.1" + FIELDS,
+        b"GET x HTTP/1.1" + FIELDS,
+        b"GET http://other/ HTTP/1.1" + FIELDS,
+        b"GET /?gt_preview=x HTTP/1.1" + FIELDS,
+        b"CONNECT a:1 HTTP/1.1" + FIELDS,
+        b"TRACE / HTTP/1.1" + FIELDS,
+        b"POST / HTTP/1.1" + FIELDS,
+        b"OPTIONS * HTTP/1.1" + FIELDS,
+        b"get / HTTP/1.1" + FIELDS,
+        b"\r\n" + WARM,
+        b"\r\n\r\n" + WARM,
+        WARM + b"GET /hidden HTTP/1.1\r\nHost: a\r\n\r\n",
+        WARM + WARM,
+        WARM + b"\r\n",
+        WARM + b"x",
+        WARM[:-1],
+        WARM[:-2],
+        WARM[:-4] + b"\r\nX-B: " + b"a" * 70_000 + b"\r\n\r\n",
+        b"GET /" + b"a" * 20_000 + b" HTTP/1.1" + FIELDS,
+    ],
+)
+def test_a_warm_connection_reads_as_a_cold_one(variant: bytes) -> None:
+    warm, refused = read(WARM, WARM, variant, WARM)
+    alone, refused_alone = read(variant, WARM)
+    assert refused == refused_alone
+    assert warm.events[2:] == alone.events
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        b"Content-Length: 0",
+        b"Connection: close",
+        b"Connection: Upgrade\r\nUpgrade: websocket",
+        b"Upgrade: websocket",
+        b"X-Greentic-Preview: token",
+        b"X-A: " + b"a" * REMEMBERED_BYTES,
+    ],
+)
+def test_what_frames_or_ends_a_connection_is_not_remembered(fields: bytes) -> None:
+    request = b"GET / HTTP/1.1\r\nHost: a\r\n" + fields + b"\r\n\r\n"
+    (head,) = read(request)[0].heads
+    assert not KnownRequest(Limits()).remember(request, head)
+
+
+def test_a_body_between_two_equal_heads_is_not_taken_for_one() -> None:
+    """Bytes that look like the known request are a body when a length says so, whole or in part."""
+    post = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % len(WARM)
+    sink, refused = read(WARM, post, WARM, WARM)
+    assert not refused
+    assert sink.events[2:4] == [("body", WARM), ("end", [])]
+    assert len(sink.heads) == 3
+    chunked = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n" % len(WARM)
+    sink, refused = read(WARM, chunked, WARM, b"\r\n0\r\n\r\n", WARM)
+    assert not refused
+    assert sink.events[2:4] == [("body", WARM), ("end", [])]
+    partial = b"GET / HTTP/1.1\r\nX-Split: "
+    sink, refused = read(WARM, partial, WARM)
+    assert len(sink.heads) == 2, "the second is one request whose field begins in the first chunk"
+
+
+def test_limits_hold_for_a_known_head() -> None:
+    limits = Limits(max_url_bytes=20, max_header_bytes=200)
+    long = b"GET /" + b"a" * 30 + b" HTTP/1.1" + FIELDS
+    assert read(WARM, long, limits=limits)[1] == "url-too-long"
+    assert read(long, limits=limits)[1] == "url-too-long"
+
+
+def test_a_response_head_is_known_by_its_bytes() -> None:
+    responses = KnownResponses()
+    head = ResponseHead()
+    raw = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n"
+    responses.remember(raw + b"abc", head, 3)
+    assert responses.recall(raw + b"xyz") == (head, len(raw))
+    assert responses.recall(raw) == (head, len(raw))
+    for at in range(len(raw)):
+        assert responses.recall(raw[:at] + bytes((raw[at] ^ 1,)) + raw[at + 1 :] + b"abc") is None
+    assert responses.recall(b"\r\n" + raw) is None
+    assert responses.recall(raw[:-1]) is None
+
+
+def test_a_response_head_whose_end_the_parser_saw_elsewhere_is_not_kept() -> None:
+    responses = KnownResponses()
+    raw = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n"
+    responses.remember(raw + b"abc", ResponseHead(), 2)
+    responses.remember(b"HTTP/1.1 100 Continue\r\n\r\n" + raw + b"abc", ResponseHead(), 3)
+    responses.remember(b"HTTP/1.1 200 OK\r\nX: " + b"a" * REMEMBERED_BYTES + b"\r\n\r\n", ResponseHead(), 0)
+    assert not responses._heads
+
+
+def test_response_heads_are_kept_up_to_a_bound() -> None:
+    responses = KnownResponses()
+    for number in range(1000):
+        responses.remember(b"HTTP/1.1 200 OK\r\nX: %d\r\n\r\n" % number, ResponseHead(), 0)
+        assert len(responses._heads) <= RESPONSES_LIMIT
+
+
+def test_routes_are_remembered_up_to_a_bound() -> None:
+    matcher = Matcher([("root", (), ()), ("api", (), ("/api",))])
+    for _ in range(2):
+        for number in range(3000):
+            route = matcher.match(b"h", b"/api/%d" % number)
+            assert route is not None
+            assert route.target == "api"
+    assert len(matcher._found) <= 1024
+    kept = len(matcher._found)
+    assert matcher.match(b"h", b"/" + b"a" * 5000) is not None
+    assert len(matcher._found) == kept
+
+
+def test_the_line_takes_no_more_than_the_parser() -> None:
+    taken = known._LINE
+    for byte in range(256):
+        line = b"GET /%b HTTP/1.1" % bytes((byte,))
+        if taken.fullmatch(line):
+            assert not read(line + b"\r\nHost: a\r\n\r\n")[1]

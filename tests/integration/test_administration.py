@@ -105,6 +105,35 @@ def test_a_corrupt_document_is_found_shown_and_restored(gtc: CommandLine) -> Non
     assert gtc("op", "env", "show", "local").result["environment"]["host_config"]["listen_addr"]
 
 
+def test_a_dry_run_with_backups_changes_nothing(gtc: CommandLine) -> None:
+    gtc("op", "env", "init")
+    for prefix in ("/a", "/b"):
+        gtc("op", "bundles", "add", f"web{prefix[1:]}", "--path-prefix", prefix)
+    before = _tree(gtc.root)
+    assert gtc("op", "backup", "create", "local", "--dry-run").result["backup"].endswith(".g3.kept.bak")
+    would_restore = gtc("op", "backup", "restore", "local", "--dry-run").result
+    assert (would_restore["restored_generation"], would_restore["generation"]) == (2, 4)
+    would_go = gtc("op", "backup", "prune", "local", "--keep", "0", "--days", "0", "--dry-run").result["removed"]
+    assert gtc("op", "backup", "restore", "local", "--backup", "nope", "--dry-run").status == 5
+    assert gtc("op", "backup", "create", "nowhere", "--dry-run").status == 5
+    assert _tree(gtc.root) == before
+    assert gtc("op", "backup", "prune", "local", "--keep", "0", "--days", "0").result["removed"] == would_go != []
+
+
+def test_a_dry_run_over_a_corrupt_document_leaves_it_there(gtc: CommandLine) -> None:
+    gtc("op", "env", "init")
+    gtc("op", "env", "update", "local", "--name", "mine")
+    (gtc.root / "local" / "environment.json").write_text("{")
+    before = _tree(gtc.root)
+    would_restore = gtc("op", "backup", "restore", "local", "--dry-run").result
+    assert _tree(gtc.root) == before
+    assert gtc("op", "backup", "restore", "local").result == would_restore
+
+
+def _tree(root: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
+
+
 def test_backups_are_made_kept_and_pruned(gtc: CommandLine) -> None:
     gtc.init()
     kept = gtc("op", "backup", "create", "local").result["backup"]

@@ -19,7 +19,9 @@ def list_(context: Context, environment_id: str) -> dict[str, Any]:
 
 def create(context: Context, environment_id: str) -> dict[str, Any]:
     """Keep the present state until somebody removes it."""
-    name = Backups(files(context)).create(environment_id, idempotency_key=context.step_key(""), actor=context.actor)
+    name = Backups(files(context)).create(
+        environment_id, idempotency_key=context.step_key(""), actor=context.actor, dry_run=context.dry_run
+    )
     return {"environment_id": environment_id, "backup": name}
 
 
@@ -31,8 +33,9 @@ async def restore(context: Context, environment_id: str, name: str | None) -> di
         idempotency_key=context.step_key(""),
         actor=context.actor,
         expected_generation=context.expected_generation,
+        dry_run=context.dry_run,
     )
-    if applied.environment.binding(Slot.DEPLOYER) is not None:
+    if not context.dry_run and applied.environment.binding(Slot.DEPLOYER) is not None:
         deployer = context.deployer(applied)
         if (await deployer.observe(desired(applied))).running:
             await deployer.reconcile(desired(applied), context.progress)
@@ -47,7 +50,11 @@ async def restore(context: Context, environment_id: str, name: str | None) -> di
 def prune(context: Context, environment_id: str, last: int, days: int) -> dict[str, Any]:
     """Remove the backups of changes beyond the newest `last` and the newest of each of `days` days."""
     removed = Backups(files(context)).prune(
-        environment_id, Rule(last, days), idempotency_key=context.step_key(""), actor=context.actor
+        environment_id,
+        Rule(last, days),
+        idempotency_key=context.step_key(""),
+        actor=context.actor,
+        dry_run=context.dry_run,
     )
     return {"environment_id": environment_id, "removed": list(removed)}
 

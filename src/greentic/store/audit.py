@@ -137,13 +137,17 @@ class AuditTrail:
 
     def tail(self, count: int) -> tuple[Mapping[str, Any], ...]:
         """The newest `count` entries, oldest first."""
-        found: deque[Mapping[str, Any]] = deque()
+        return tuple(entry.event for entry in self.heads(count))
+
+    def heads(self, count: int) -> tuple[Entry, ...]:
+        """The newest `count` entries with their place in the chain, oldest first."""
+        found: deque[Entry] = deque()
         for path in reversed(segments(self._folder)):
             for _, line in lines_backwards(path):
                 if len(found) >= count:
                     return tuple(found)
                 if line.endswith(b"\n") and (entry := parse(line)) is not None:
-                    found.appendleft(entry.event)
+                    found.appendleft(entry)
         return tuple(found)
 
     def events(self, since_sequence: int = 0) -> Iterator[Mapping[str, Any]]:

@@ -17,7 +17,7 @@ from pydantic_core import from_json, to_json
 from greentic.engine.command import Command, Outcome
 from greentic.spec import rules
 from greentic.spec.environment import Environment
-from greentic.spec.errors import Conflict, GreenticError, InvalidArgument, NotFound, StoreError
+from greentic.spec.errors import Conflict, CorruptDocument, GreenticError, InvalidArgument, NotFound, StoreError
 from greentic.spec.integrity import digest
 from greentic.store import backup, document, failures, folders, lock
 from greentic.store.audit import AuditReport, AuditTrail, Head
@@ -122,23 +122,13 @@ class FilesStore:
         complete: Complete | None = None,
     ) -> Applied:
         """What `apply` would answer now, without committing, recording or auditing anything."""
-        folder = folders.folder_of(self.root, command.environment_id)
-        attempt = self._attempt(command, self.clock())
-        record = self._record(folder)
-        if folders.exists(folder):
-            demand(attempt)
-            ledger = Ledger(self.io, folder / folders.LEDGER, self._settings.key_retention)
-            recorded = self._recorded(attempt, record, ledger)
-            if recorded is not None:
-                return _replay(recorded, record)
-        answer = self._answer(attempt, record, self._transition, Precondition(expected_generation, if_match), complete)
-        demand(attempt)
-        if answer.outcome.failure is not None:
-            raise answer.outcome.failure
-        if answer.body is None:
-            return _unchanged(answer, record)
-        generation = 1 if record is None else record.stored.generation + 1
-        return Applied(answer.result, answer.outcome.environment, generation, answer.body.digest)
+        return self.rehearse(
+            command,
+            self._transition,
+            expected_generation=expected_generation,
+            if_match=if_match,
+            complete=complete,
+        )
 
     def list(self) -> tuple[Listing, ...]:
         """Every environment under the root by name; one that cannot be read is listed with its error."""
@@ -236,6 +226,39 @@ class FilesStore:
             raise failure
         return applied
 
+    def rehearse(
+        self,
+        command: Command,
+        transition: Transition,
+        *,
+        expected_generation: int | None = None,
+        if_match: str | None = None,
+        over_damage: bool = False,
+        complete: Complete | None = None,
+    ) -> Applied:
+        """What `carry_out` would answer now, without committing, recording or auditing anything."""
+        folder = folders.folder_of(self.root, command.environment_id)
+        attempt = self._attempt(command, self.clock())
+        try:
+            record = self._record(folder)
+        except CorruptDocument:
+            if not over_damage:
+                raise
+            record = None
+        if folders.exists(folder):
+            demand(attempt)
+            ledger = Ledger(self.io, folder / folders.LEDGER, self._settings.key_retention)
+            recorded = self._recorded(attempt, record, ledger)
+            if recorded is not None:
+                return _replay(recorded, record)
+        answer = self._answer(attempt, record, transition, Precondition(expected_generation, if_match), complete)
+        demand(attempt)
+        if answer.outcome.failure is not None:
+            raise answer.outcome.failure
+        if answer.body is None:
+            return _unchanged(answer, record)
+        return Applied(answer.result, answer.outcome.environment, self._next(folder, record), answer.body.digest)
+
     def maintain(self, command: Command, effect: Callable[[Turn], Mapping[str, Any]]) -> Mapping[str, Any]:
         """Run `effect`, which changes files beside the document only, as an attempt like any other; its result."""
         folder = folders.folder_of(self.root, command.environment_id)
@@ -256,6 +279,24 @@ class FilesStore:
             if recorded is not None:
                 return dict(recorded["result"])
             return turn.perform(attempt, lambda: effect(turn))
+
+    def would_maintain(self, command: Command) -> Stored:
+        """The environment that `maintain` would run on; its refusals, with nothing recorded."""
+        folder = folders.folder_of(self.root, command.environment_id)
+        attempt = self._attempt(command, self.clock())
+        record = self._record(folder)
+        if record is None:
+            raise _missing(command.environment_id)
+        demand(attempt)
+        return record.stored
+
+    def _next(self, folder: Path, record: Record | None) -> int:
+        """The generation of the next change, as a turn would number it."""
+        known = [] if record is None else [record.stored.generation]
+        if folders.exists(folder):
+            known += [entry.generation for entry in AuditTrail(folder / folders.AUDIT).heads(1)]
+            known += [] if record is not None else [kept.generation for kept in backup.kept(folder)]
+        return max(known, default=0) + 1
 
     @contextmanager
     def _turn(self, folder: Path, verb: str) -> Iterator[Turn]:

@@ -49,9 +49,14 @@ class Backups:
             raise NotFound(f"there is no environment '{environment_id}'", details={"environment_id": environment_id})
         return backup.kept(folder)
 
-    def create(self, environment_id: str, *, idempotency_key: str, actor: str) -> str:
-        """Keep the present state until somebody removes it; the backup's name. The same key gives the same backup."""
+    def create(self, environment_id: str, *, idempotency_key: str, actor: str, dry_run: bool = False) -> str:
+        """Keep the present state until somebody removes it; the backup's name. The same key gives the same backup.
+
+        `dry_run`: the name that it would have about now.
+        """
         command = Command(environment_id, "backup", "create", CreatePayload(), idempotency_key, actor)
+        if dry_run:
+            return backup.name_of(self._store.clock(), self._store.would_maintain(command).generation, "kept")
 
         def copied(turn: Turn) -> dict[str, Any]:
             folder = self._store.artifacts(environment_id)
@@ -70,6 +75,7 @@ class Backups:
         idempotency_key: str,
         actor: str,
         expected_generation: int | None = None,
+        dry_run: bool = False,
     ) -> Applied:
         """Make the backup `name` the present state; the generation grows.
 
@@ -80,15 +86,26 @@ class Backups:
 
         Works over a document that is corrupt or gone; a corrupt one is put aside as a backup of its own. The backup's
         digest is verified first: CorruptDocument when it does not match. `result` names the backup and its generation.
+        `dry_run`: the same answer and nothing changed.
         """
         payload = RestorePayload(backup=name)
         command = Command(environment_id, "backup", "restore", payload, idempotency_key, actor)
-        return self._store.carry_out(command, self._restored, expected_generation=expected_generation, over_damage=True)
+        change = self._store.rehearse if dry_run else self._store.carry_out
+        return change(command, self._restored, expected_generation=expected_generation, over_damage=True)
 
-    def prune(self, environment_id: str, rule: Rule, *, idempotency_key: str, actor: str) -> tuple[str, ...]:
-        """Remove what `rule` does not keep; the names of what was removed. Backups made by `create` stay."""
+    def prune(
+        self, environment_id: str, rule: Rule, *, idempotency_key: str, actor: str, dry_run: bool = False
+    ) -> tuple[str, ...]:
+        """Remove what `rule` does not keep; the names of what was removed. Backups made by `create` stay.
+
+        `dry_run`: the names of what would be removed.
+        """
         payload = PrunePayload(**asdict(rule))
         command = Command(environment_id, "backup", "prune", payload, idempotency_key, actor)
+        if dry_run:
+            self._store.would_maintain(command)
+            found = backup.kept(self._store.artifacts(environment_id))
+            return tuple(one.name for one in backup.superfluous(found, rule, self._store.clock()))
 
         def pruned(turn: Turn) -> dict[str, Any]:
             folder = self._store.artifacts(environment_id)

@@ -171,6 +171,88 @@ def test_an_unclear_request_is_refused_and_nothing_of_it_is_served(stage: Stage,
         assert b"/hidden" not in head
 
 
+@pytest.mark.parametrize("name", SMUGGLING)
+def test_an_unclear_request_is_refused_on_a_connection_whose_heads_are_known(stage: Stage, name: str) -> None:
+    """Two equal heads first, which the router then knows; what follows is judged as if it came first."""
+    worker = serve(stage, echo)
+    request, status = SMUGGLING[name]
+    for warm in (GET + b"\r\n", GET + b"X-A: b\r\nX-B: c\r\n\r\n"):
+        with stage.connect() as client:
+            reader = Reader(client)
+            for _ in range(2):
+                client.sendall(warm)
+                assert reader.response().status == 200
+            client.sendall(request)
+            client.shutdown(socket.SHUT_WR) if not request.endswith(b"a") else None
+            response = reader.response()
+            assert response.status == status, response.body
+            assert reader.closed(), "something was answered after the refusal"
+    for head in worker.requests:  # type: ignore[attr-defined]
+        assert b"/hidden" not in head
+
+
+def test_known_heads_are_forwarded_anew_each_time(echoing: Stage) -> None:
+    """Line, request id, cookie and stamps belong to the request, whatever is remembered of its fields."""
+    fields = b" HTTP/1.1\r\nHost: a\r\nX-A: b\r\nCookie: c=d\r\n\r\n"
+    with echoing.connect() as client:
+        reader = Reader(client)
+        ids = set()
+        cookies = set()
+        for target in (b"/", b"/", b"/x?y=z", b"/x?y=z", b"/"):
+            client.sendall(b"GET " + target + fields)
+            response = reader.response()
+            assert response.body.startswith(b"GET %b HTTP/1.1\r\nHost: a\r\nX-A: b\r\nCookie: c=d\r\n" % target)
+            assert f"X-Request-Id: {response.one('x-request-id')}" in response.body.decode()
+            ids.add(response.one("x-request-id"))
+            cookies.add(response.cookie())
+        assert len(ids) == len(cookies) == 5
+        client.sendall(b"HEAD /" + fields + b"GET /last" + fields)
+        assert reader.response(head_only=True).body == b""
+        assert reader.response().body.startswith(b"GET /last ")
+        pinned = f"GET / HTTP/1.1\r\nHost: a\r\nCookie: c=d; {cookies.pop()}\r\n\r\n".encode()
+        for _ in range(3):
+            client.sendall(pinned)
+            response = reader.response()
+            assert response.one("x-greentic-reason") == "cookie"
+            assert b"_gt_rev" not in response.body
+
+
+def test_a_known_response_head_brings_each_response_its_own_body(stage: Stage) -> None:
+    said = iter(
+        [
+            b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\none",
+            b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\ntwo",
+            b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nfour",
+            b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n|a|bc",
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nsix\r\n0\r\n\r\n",
+            b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nsevHTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nbad",
+            b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nend",
+            b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nConnection: close\r\n\r\nfin",
+            b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nab",
+        ]
+    )
+
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, head: bytes) -> bool:
+        response = next(said)
+        for part in response.split(b"|"):
+            writer.write(part)
+            await writer.drain()
+            await asyncio.sleep(0.02)
+        return not response.endswith(b"\nab")
+
+    serve(stage, handler)
+    with stage.connect() as client:
+        reader = Reader(client)
+        bodies = []
+        for _ in range(8):
+            client.sendall(GET + b"\r\n")
+            bodies.append(reader.response().body)
+        assert bodies == [b"one", b"two", b"four", b"abc", b"six", b"sev", b"end", b"fin"]
+        client.sendall(GET + b"\r\n")
+        with pytest.raises(Closed):
+            reader.response()
+
+
 def test_a_length_hides_nothing(echoing: Stage) -> None:
     with echoing.connect() as client:
         client.sendall(POST + b"Content-Length: %d\r\n\r\n" % len(HIDDEN) + HIDDEN + GET + b"\r\n")

@@ -192,8 +192,11 @@ class UpstreamConnection(asyncio.Protocol):
         if first:
             known = self.pool.known.recall(data)
             if known is not None and exchange.head.method != b"HEAD" and not exchange.head.upgrade:
-                self._repeat(exchange, known[0], data, known[1])
-                return
+                head, at = known
+                missing = at + (head.length or 0) - len(data)
+                if missing >= 0:  # the parser is to judge what follows a body
+                    self._repeat(exchange, head, data[at:], missing)
+                    return
             if self._parser is None:
                 self._parser = HttpResponseParser(self)
         try:
@@ -222,18 +225,14 @@ class UpstreamConnection(asyncio.Protocol):
             if self._head_bytes > _HEAD_BYTES:
                 self._fail(exchange, Refusal(502, "bad-response", "the worker's response header is too large"))
 
-    def _repeat(self, exchange: Exchange, head: ResponseHead, data: bytes, at: int) -> None:
-        """`data` begins with a known head: only its body, from `at`, is new."""
+    def _repeat(self, exchange: Exchange, head: ResponseHead, body: bytes, missing: int) -> None:
+        """A known head, and `body` behind it, of which `missing` bytes are still to come."""
         self._head = head
         self._keeps = True
         answer = exchange.response_head(head)
-        missing = at + (head.length or 0) - len(data)
-        if missing < 0:
-            self._dirty = True
-            data = data[:missing]
         client = exchange.client
-        client.transport.write(answer + data[at:])
-        if missing > 0:
+        client.transport.write(answer + body)
+        if missing:
             self._in_body = True
             self._direct = missing
             client.touch()

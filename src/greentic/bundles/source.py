@@ -89,11 +89,11 @@ def _pack_ids(directory: Path, ignored: Ignored) -> list[str]:
             next_step=f"make {PACKS}/<pack_id>/{PACK_YAML}",
         )
     found = []
-    for name, location, mode in _listing(os.fsencode(folder)):
+    for name, location, told in _listing(os.fsencode(folder)):
         text = _text(name, location)
-        if ignored(f"{PACKS}/{text}", directory=stat.S_ISDIR(mode)):
+        if ignored(f"{PACKS}/{text}", directory=stat.S_ISDIR(told.st_mode)):
             continue
-        if not stat.S_ISDIR(mode):
+        if not stat.S_ISDIR(told.st_mode):
             raise InvalidArgument(
                 f"{PACKS}/{shown(text)} is not a folder; each pack is a folder of {PACKS}",
                 details={"path": f"{PACKS}/{shown(text)}"},
@@ -130,7 +130,7 @@ def _read_pack(directory: Path, pack_id: str, ignored: Ignored, budget: Budget) 
         )
     admission = Admission(Limits(), budget)
     files = []
-    for path, location, mode in _walk(os.fsencode(folder), f"{PACKS}/{pack_id}", ignored):
+    for path, location, told in _walk(os.fsencode(folder), f"{PACKS}/{pack_id}", ignored):
         inner = path.removeprefix(f"{PACKS}/{pack_id}/")
         if inner == PACK_YAML:
             continue
@@ -142,20 +142,28 @@ def _read_pack(directory: Path, pack_id: str, ignored: Ignored, budget: Budget) 
         _refuse_secrets(path)
         try:
             admission.admit(Entry(inner.encode(), Kind.FILE))
+            budget.count_bytes(told.st_size, inner.encode())
         except BundleError as error:
             raise InvalidArgument(
                 f"{shown(path)} cannot be part of a bundle: {error.message}",
                 details={"path": shown(path), **error.details},
             ) from error
-        files.append(SourceFile(inner, location, bool(mode & stat.S_IXUSR)))
+        if told.st_size > Limits().max_entry_bytes:
+            raise InvalidArgument(
+                f"{shown(path)} has {told.st_size} bytes; a file of a bundle has at most {Limits().max_entry_bytes}",
+                details={"path": shown(path), "size_bytes": told.st_size},
+                next_step="let the worker fetch it, or list it in .gtignore",
+            )
+        files.append(SourceFile(inner, location, bool(told.st_mode & stat.S_IXUSR)))
     pack = SourcePack(manifest, tuple(sorted(files, key=lambda file: file.path.encode())))
     _check_application(pack, file)
     return pack
 
 
-def _walk(folder: bytes, prefix: str, ignored: Ignored) -> Iterator[tuple[str, bytes, int]]:
-    """The plain files under `folder`: path from the bundle's folder, location, mode."""
-    for name, location, mode in _listing(folder):
+def _walk(folder: bytes, prefix: str, ignored: Ignored) -> Iterator[tuple[str, bytes, os.stat_result]]:
+    """The plain files under `folder`: path from the bundle's folder, location, what the file system tells of it."""
+    for name, location, told in _listing(folder):
+        mode = told.st_mode
         path = f"{prefix}/{_text(name, location)}"
         if ignored(path, directory=stat.S_ISDIR(mode)):
             continue
@@ -164,7 +172,7 @@ def _walk(folder: bytes, prefix: str, ignored: Ignored) -> Iterator[tuple[str, b
                 raise InvalidArgument(f"{shown(path)} is too deep", details={"path": shown(path)})
             yield from _walk(location, path, ignored)
         elif stat.S_ISREG(mode):
-            yield path, location, mode
+            yield path, location, told
         else:
             what = "a symbolic link" if stat.S_ISLNK(mode) else "a device, FIFO or socket"
             raise InvalidArgument(
@@ -174,14 +182,14 @@ def _walk(folder: bytes, prefix: str, ignored: Ignored) -> Iterator[tuple[str, b
             )
 
 
-def _listing(folder: bytes) -> list[tuple[bytes, bytes, int]]:
-    """Name, location and mode of what a folder holds, sorted by name; links are not followed."""
+def _listing(folder: bytes) -> list[tuple[bytes, bytes, os.stat_result]]:
+    """Name, location and status of what a folder holds, sorted by name; links are not followed."""
     try:
         with os.scandir(folder) as listing:
-            found = [(entry.name, entry.path, entry.stat(follow_symlinks=False).st_mode) for entry in listing]
+            found = [(entry.name, entry.path, entry.stat(follow_symlinks=False)) for entry in listing]
     except OSError as error:
         raise InputOutput(f"{shown(folder)} cannot be read: {error.strerror}") from error
-    return sorted(found)
+    return sorted(found, key=lambda one: one[0])
 
 
 def _text(name: bytes, location: bytes) -> str:

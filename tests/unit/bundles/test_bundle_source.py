@@ -298,6 +298,19 @@ def test_names_that_could_not_be_unpacked(source):
     assert refused(source).details["rule"] == "name-collision"
 
 
+def test_a_file_that_is_too_large_to_be_unpacked(source):
+    with (source / "packs/web/model.bin").open("wb") as file:
+        file.truncate(3 * 1024**3)  # sparse: it takes no room
+    error = refused(source)
+    assert "packs/web/model.bin has 3221225472 bytes" in error.message
+    assert ".gtignore" in error.next_step
+    (source / "packs/web/model.bin").unlink()
+    for number in range(5):
+        with (source / f"packs/web/{number}.bin").open("wb") as file:
+            file.truncate(1024**3)
+    assert "more than 4294967296 bytes" in refused(source).message
+
+
 def test_too_deep(source):
     add(source, "/".join("d" * 70) + "/x")
     assert "deep" in refused(source).message

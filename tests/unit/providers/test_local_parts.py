@@ -116,7 +116,9 @@ class TestAddress:
         assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
         assert address.find(layout) == path
         assert address.choose(layout, {"XDG_RUNTIME_DIR": str(tmp_path)}) == path
-        path.parent.rmdir()
+        address.release(layout, path)
+        assert not path.parent.exists()
+        assert address.find(layout) == layout.control_socket
 
     def test_two_environments_have_two(self, tmp_path: Path) -> None:
         layouts = [Layout(tmp_path / ("d" * 90) / name) for name in ("a", "b")]

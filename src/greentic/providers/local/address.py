@@ -6,6 +6,7 @@ long for that has its socket in a private folder elsewhere, whose name follows f
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import stat
@@ -47,3 +48,11 @@ def choose(layout: Layout, variables: Mapping[str, str]) -> Path:
     path = folder / "control.sock"
     write_private(layout.control_address, os.fsencode(path))
     return path
+
+
+def release(layout: Layout, path: Path) -> None:
+    """Remove what `choose` made for `path`, once the socket is gone; a folder of the environment itself stays."""
+    if path != layout.control_socket:
+        layout.control_address.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # not empty: somebody else's business
+            path.parent.rmdir()

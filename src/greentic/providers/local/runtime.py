@@ -88,7 +88,8 @@ async def _serve(
 ) -> None:
     stopped = asyncio.Event()
     ended = asyncio.Event()
-    control = ControlServer(address.choose(layout, variables), _handlers(plane, stopped, ended), journal)
+    place = address.choose(layout, variables)
+    control = ControlServer(place, _handlers(plane, stopped, ended), journal)
     started = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
     information = {"pid": os.getpid(), "started_at": started}
     with _signals(stopped):
@@ -111,6 +112,7 @@ async def _serve(
             await asyncio.gather(opening, return_exceptions=True)
             await asyncio.shield(plane.stop(silent))
             await control.stop()
+            address.release(layout, place)
 
 
 async def _open(plane: DataPlane, journal: Journal) -> None:

@@ -105,6 +105,25 @@ def test_a_corrupt_document_is_found_shown_and_restored(gtc: CommandLine) -> Non
     assert gtc("op", "env", "show", "local").result["environment"]["host_config"]["listen_addr"]
 
 
+def test_a_policy_that_others_may_write_grants_nothing(gtc: CommandLine) -> None:
+    gtc("op", "env", "create", "prod")
+    gtc("op", "policy", "init", "prod")
+    policy = gtc.root / "prod" / "policy.json"
+    words = ("op", "env", "update", "prod", "--name", "Prod")
+    for mode in (0o620, 0o602):
+        policy.chmod(mode)
+        denied = gtc(*words)
+        assert (denied.status, denied.error["kind"]) == (6, "unauthorized")
+        assert "can be written by others" in denied.error["message"]
+        assert "chmod 600" in denied.error["next_step"]
+        assert gtc("op", "env", "doctor", "prod").status == 1
+    policy.chmod(0o600)
+    assert gtc(*words).status == 0
+    if os.geteuid() == 0:  # only root can give a file away
+        os.chown(policy, 65534, -1)
+        assert gtc(*words).status == 6
+
+
 def test_a_dry_run_with_backups_changes_nothing(gtc: CommandLine) -> None:
     gtc("op", "env", "init")
     for prefix in ("/a", "/b"):

@@ -172,7 +172,7 @@ def _policy(folder: Path, environment_id: str) -> Iterator[Finding]:
     try:
         policy = policies.load(folder)
     except GreenticError as error:
-        yield Finding("policy", "error", policies.FILE, error.message, "mend the file by hand")
+        yield Finding("policy", "error", policies.FILE, error.message, error.next_step or "mend the file by hand")
         return
     if policy is None:
         fix = f"gtc op policy init {environment_id}"

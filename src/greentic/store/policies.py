@@ -7,10 +7,11 @@ system would let them anyway, and here it is audited); that is the only power th
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 
 from greentic.engine.command import Command
-from greentic.spec.errors import GreenticError
+from greentic.spec.errors import Denied, GreenticError
 from greentic.spec.parsing import parse, parse_json
 from greentic.spec.policy import Policy
 from greentic.store import document, folders
@@ -22,11 +23,15 @@ LOCAL = "local"
 
 
 def load(folder: Path) -> Policy | None:
-    """The policy of the environment in `folder`, None when there is none; SpecViolation for one that cannot be read."""
+    """The policy of the environment in `folder`, None when there is none; SpecViolation for one that cannot be read.
+
+    Denied for one that another user than the environment's owner (or root) has or may write: it could grant anything.
+    """
     path = folder / FILE
     try:
         folders.regular(path)
-        with path.open("rb") as file:
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb") as file:
+            _demand_private(path, os.fstat(file.fileno()), _owner(folder))
             text = file.read(MAX_BYTES)
     except FileNotFoundError:
         return None
@@ -51,7 +56,8 @@ class PolicyAuthorizer:
         try:
             policy = load(folder)
         except GreenticError as error:
-            return Decision(False, "policy", f"the policy cannot be read: {error.message}")
+            what = "trusted" if isinstance(error, Denied) else "read"
+            return Decision(False, "policy", f"the policy cannot be {what}: {error.message}", next_step=error.next_step)
         if policy is None:
             return Decision(
                 False,
@@ -74,6 +80,19 @@ class PolicyAuthorizer:
             next_step=None
             if verdict.allowed
             else f"ask an owner: gtc op policy grant {command.environment_id} {actor} ROLE",
+        )
+
+
+def _demand_private(path: Path, told: os.stat_result, owner: int | None) -> None:
+    if told.st_uid not in {0, os.geteuid() if owner is None else owner}:
+        raise Denied(
+            f"{path} belongs to another user (uid {told.st_uid}) than the environment",
+            next_step=f"read what it grants, then: chown {os.geteuid() if owner is None else owner} {path}",
+        )
+    if told.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise Denied(
+            f"{path} can be written by others (mode {stat.S_IMODE(told.st_mode):04o})",
+            next_step=f"read what it grants, then: chmod 600 {path}",
         )
 
 

@@ -150,6 +150,16 @@ def test_a_cookie_keeps_a_visitor_where_it_is(gtc: CommandLine, bundles: dict[st
     assert request(gtc.port, "/", {"Cookie": forged})[0] == 200
 
 
+@pytest.mark.parametrize("more", [(), ("--dry-run",)])
+def test_a_deploy_of_what_is_no_bundle_makes_nothing(gtc: CommandLine, tmp_path: Path, more: tuple[str, ...]) -> None:
+    """Above all no deployment that would keep its route from others."""
+    gtc.init()
+    junk = tmp_path / "junk.gtbundle"
+    junk.write_bytes(b"not an archive")
+    assert gtc("op", "deploy", "--bundle", str(junk), "web", *more).status == 1
+    assert gtc("op", "bundles", "list").result["deployments"] == []
+
+
 @pytest.mark.parametrize(
     ("kind", "words"),
     [("sick", "500"), ("broken", "no such luck"), ("mute", "application")],

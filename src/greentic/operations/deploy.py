@@ -38,7 +38,8 @@ async def deploy(
     without traffic; the same key goes on where it stopped.
     """
     artifacts.require(archive)
-    name = _bundle_id(archive) if name is None else name
+    own_name = _bundle_id(archive)  # also the first look at it: what is no bundle is refused before anything is made
+    name = own_name if name is None else name
     environment = _environment(context, environment_id)
     found = _existing(environment, name, customer_id)
     if found is not None:

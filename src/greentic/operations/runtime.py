@@ -39,7 +39,7 @@ async def stop(context: Context, environment_id: str) -> dict[str, Any]:
 
 
 async def log(context: Context, environment_id: str, revision: Revision) -> Path:
-    """The file that holds the output of the revision's worker; NotFound when it never ran here."""
+    """The file that holds the output of the revision's worker; NotFound when it never ran here or wrote nothing."""
     stored = context.store.load(environment_id)
     observation = await context.deployer(stored).observe(desired(stored))
     seen = observation.revisions.get(revision.revision_id)
@@ -48,7 +48,7 @@ async def log(context: Context, environment_id: str, revision: Revision) -> Path
         place = context.store.artifacts(environment_id) / "logs" / "revisions" / f"{revision.revision_id}.log"
     if not place.is_file():
         raise NotFound(
-            f"{revision.bundle_id} v{revision.sequence} has no log: it never ran here",
+            f"{revision.bundle_id} v{revision.sequence} has no log: it never ran here, or wrote nothing",
             next_step=f"gtc op revisions warm {revision.bundle_id} v{revision.sequence}",
         )
     return place

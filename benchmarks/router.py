@@ -40,6 +40,16 @@ FIELDS = {
     "Cookie": "theme=dark; consent=1; session=4f1c2a9be07d4d7b",
 }
 BODIES = {"1k": 1024, "100k": 100 * 1024}
+VARIED = "1k varied"
+"""The small body, asked for with another target and another Referer in every request, so that no head repeats."""
+VARY = """
+local number = 0
+request = function()
+  number = number + 1
+  wrk.headers["Referer"] = "https://shop.example.org/basket/" .. number
+  return wrk.format("GET", wrk.path .. "?number=" .. number)
+end
+"""
 
 NGINX_UPSTREAM = """
 daemon off; worker_processes 1; pid {folder}/upstream.pid; error_log stderr error;
@@ -212,12 +222,16 @@ def router(upstream: int, deployments: int, *flags: str) -> Iterator[tuple[int, 
             process.wait()
 
 
-def by_wrk(port: int, path: str, connections: int, seconds: float) -> tuple[float, float, float, int]:
+def by_wrk(port: int, body: str, connections: int, seconds: float) -> tuple[float, float, float, int]:
     fields = [word for name, value in FIELDS.items() for word in ("-H", f"{name}: {value}")]
     command = ["wrk", "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "--latency", *fields]
-    output = subprocess.run(
-        [*command, f"http://127.0.0.1:{port}/{path}"], capture_output=True, text=True, check=True
-    ).stdout
+    with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
+        if body == VARIED:
+            script.write(VARY)
+            script.flush()
+            command += ["-s", script.name]
+        command.append(f"http://127.0.0.1:{port}/{body.split()[0]}")
+        output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     rate = float(re.findall(r"Requests/sec:\s+([\d.]+)", output)[0])
     p50, p99 = (_milliseconds(re.findall(rf"^ +{share}%\s+(\S+)", output, re.MULTILINE)[0]) for share in (50, 99))
     failed = "".join(re.findall(r"(?:Socket errors: |Non-2xx or 3xx responses: )(.*)", output))
@@ -252,6 +266,8 @@ def main() -> int:
     missing = [name for name in ("nginx", "haproxy", "wrk") if tool(name) is None]
     for name in missing:
         print(f"{name} is not installed: {'our own load generator is used' if name == 'wrk' else 'not compared'}")
+    # Our own generator cannot vary its requests.
+    bodies = [*BODIES, *([VARIED] if "wrk" not in missing else [])]
     samples: list[Sample] = []
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="greentic-bench-")))
@@ -283,11 +299,11 @@ def main() -> int:
         for peer in peers:  # warm up: connections, caches, specialised bytecode
             measure(peer, "1k", options.connections, 1, -1)
         for number in range(options.rounds):
-            for body in BODIES:
+            for body in bodies:
                 for connections in (options.connections, 1):
                     for peer in peers:
                         samples += [measure(peer, body, connections, options.seconds, number)]
-    print_table(samples, options.connections)
+    print_table(samples, bodies, options.connections)
     path = options.json or Path(__file__).parent / "results" / f"router-{time.strftime('%Y%m%d-%H%M%S')}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     about = {
@@ -304,7 +320,7 @@ def main() -> int:
     return 1 if any(sample.errors for sample in samples) else 0
 
 
-def print_table(samples: list[Sample], connections: int) -> None:
+def print_table(samples: list[Sample], bodies: list[str], connections: int) -> None:
     """Medians over the rounds, with ratios to nginx and HAProxy and the p50 added at one connection."""
 
     def middle(peer: str, body: str, count: int, what: str) -> float:
@@ -313,17 +329,17 @@ def print_table(samples: list[Sample], connections: int) -> None:
         return statistics.median(values) if values else float("nan")
 
     print(
-        f"\n{'body':5} {'peer':8} {'req/s':>9} {'p50 ms':>8} {'p99 ms':>8} {'CPU µs':>7}"
+        f"\n{'body':9} {'peer':8} {'req/s':>9} {'p50 ms':>8} {'p99 ms':>8} {'CPU µs':>7}"
         f" {'of nginx':>9} {'of HAProxy':>11} {'added p50 ms at 1':>18} {'errors':>7}"
     )
-    for body in BODIES:
+    for body in bodies:
         rates = {s.peer: middle(s.peer, body, connections, "rate") for s in samples}
         direct = middle("direct", body, 1, "p50_ms")
         for peer, rate in rates.items():
             errors = sum(s.errors for s in samples if (s.peer, s.body) == (peer, body))
             ratios = [f"{rate / rates[other]:.2f}" if other in rates else "-" for other in ("nginx", "haproxy")]
             print(
-                f"{body:5} {peer:8} {rate:9.0f} {middle(peer, body, connections, 'p50_ms'):8.2f}"
+                f"{body:9} {peer:8} {rate:9.0f} {middle(peer, body, connections, 'p50_ms'):8.2f}"
                 f" {middle(peer, body, connections, 'p99_ms'):8.2f} {middle(peer, body, connections, 'cpu_us'):7.1f}"
                 f" {ratios[0]:>9} {ratios[1]:>11} {middle(peer, body, 1, 'p50_ms') - direct:18.3f} {errors:7}"
             )

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from greentic.router.cookie import CookieMint, KnownCookies
+from greentic.router.cookie import MAX_AGE_SECONDS, CookieMint, KnownCookies
 from greentic.router.limits import Limits
 from greentic.router.matching import Matcher
 from greentic.router.sequence import VisitorSequence
@@ -49,6 +49,10 @@ class CompiledDeployment:
     cookie_name: bytes
     preview_cookie_name: bytes
     cookie_path: bytes
+    cookie_start: bytes
+    """The Set-Cookie line of the revision cookie up to its value."""
+    cookie_end: bytes
+    """The same line behind the value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +116,7 @@ def _compile_deployment(
         for index, revision in enumerate(row.revisions)
     )
     identifier = row.deployment_id.encode()
+    path = _common_path(row.path_prefixes).encode()
     return CompiledDeployment(
         row=row,
         deployment_id=row.deployment_id,
@@ -135,7 +140,9 @@ def _compile_deployment(
         ),
         cookie_name=b"_gt_rev_" + identifier,
         preview_cookie_name=b"_gt_preview_" + identifier,
-        cookie_path=_common_path(row.path_prefixes).encode(),
+        cookie_path=path,
+        cookie_start=b"Set-Cookie: _gt_rev_" + identifier + b"=",
+        cookie_end=b"; Path=%b; HttpOnly; SameSite=Lax; Max-Age=%d" % (path, MAX_AGE_SECONDS),
     )
 
 

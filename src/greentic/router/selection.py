@@ -13,7 +13,6 @@ from typing import Final
 
 from greentic.router import preview
 from greentic.router.compiled import CompiledDeployment, CompiledRevision
-from greentic.router.cookie import MAX_AGE_SECONDS
 from greentic.router.keys import KeyRing
 from greentic.router.table import SLOTS
 from greentic.spec.errors import Conflict, Denied
@@ -97,12 +96,7 @@ def _previewed(deployment: CompiledDeployment, keys: KeyRing, token: bytes, now:
 
 def _cookie_line(deployment: CompiledDeployment, revision: CompiledRevision, slot: int, now: float) -> bytes:
     value = deployment.mint.issue(revision.index, int(now) + deployment.pin_seconds, slot)
-    return b"Set-Cookie: %b=%b; Path=%b; HttpOnly; SameSite=Lax; Max-Age=%d" % (
-        deployment.cookie_name,
-        value,
-        deployment.cookie_path,
-        MAX_AGE_SECONDS,
-    )
+    return deployment.cookie_start + value + deployment.cookie_end
 
 
 def _preview_line(deployment: CompiledDeployment, token: bytes) -> bytes:

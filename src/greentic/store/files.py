@@ -410,6 +410,9 @@ class FilesStore:
             return Listing(name, stored=self.load(name))
         except GreenticError as error:
             return Listing(name, error=error) if folder.is_dir() else None
+        except OSError as error:  # somebody else's, in a place that several users share
+            reason = f"{folder} cannot be read: {error.strerror}"
+            return Listing(name, error=StoreError(reason, details={"path": str(folder), "errno": error.errno}))
 
 
 def _replay(recorded: Mapping[str, Any], record: Record | None) -> Applied:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import stat
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
@@ -73,6 +75,23 @@ def test_reading_makes_nothing(store):
         store.plan(WALK.rename("x"))
     assert store.artifacts(ID) == store.root / ID
     assert not store.root.exists()
+
+
+def test_what_may_not_be_read_is_listed_and_hides_nothing(store, monkeypatch):
+    store.apply(WALK.create())
+    (store.root / "theirs").mkdir()
+    exists = Path.exists
+
+    def refusing(path):
+        if path.parent.name == "theirs":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return exists(path)
+
+    monkeypatch.setattr(Path, "exists", refusing)  # root, as whom tests may run, would be let in
+    mine, theirs = store.list()
+    assert (mine.environment_id, mine.error) == (ID, None)
+    assert theirs.environment_id == "theirs"
+    assert "Permission denied" in theirs.error.message
 
 
 @pytest.mark.parametrize("name", ["", "audit", "ledger", "backups", "environment.json", ".lock", "audit/events.jsonl"])

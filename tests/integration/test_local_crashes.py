@@ -178,6 +178,18 @@ async def test_what_a_worker_started_survives_a_killed_runtime_only_until_the_ne
 
 
 @in_world
+async def test_what_a_worker_started_in_a_session_of_its_own_ends_with_the_runtime(world: World) -> None:
+    apart = PARENT.replace('signal.pause()"]', 'signal.pause()"], start_new_session=True')
+    world.bundle(V1, {"server": apart}, {"kind": "process", "command": ["./server"]}, health="/")
+    await world.warm(V1)
+    await world.live(v1=10_000)
+    child = int((await world.get())[1])
+    assert os.getsid(child) == child
+    await world.deployer.stop(world.desired)
+    await until_dead(child)
+
+
+@in_world
 async def test_a_runtime_that_does_not_answer_is_ended_all_the_same(world: World) -> None:
     await live(world)
     world.deployer.stop_seconds = 0.3

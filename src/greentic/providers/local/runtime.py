@@ -103,6 +103,7 @@ async def _serve(
             progress(f"serving on {url}")
             await stopped.wait()
             await plane.stop(progress)
+            await survivors.end(layout)  # what a worker had started in a session of its own
             layout.desired.unlink(missing_ok=True)
             layout.information.unlink(missing_ok=True)
             ended.set()

@@ -44,7 +44,10 @@ def choose(layout: Layout, variables: Mapping[str, str]) -> Path:
     folder.mkdir(mode=0o700, exist_ok=True)
     found = folder.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or stat.S_IMODE(found.st_mode) & 0o077:
-        raise Denied(f"{folder} is not a private folder of yours", next_step=f"remove {folder}")
+        raise Denied(
+            f"{folder} is not a private folder of yours",
+            next_step=f"remove {folder}, or name a private folder in XDG_RUNTIME_DIR",
+        )
     path = folder / "control.sock"
     write_private(layout.control_address, os.fsencode(path))
     return path

@@ -32,7 +32,7 @@ async def probe(host: str, port: int, path: str, seconds: float) -> Answer:
         async with asyncio.timeout(seconds):
             return await _ask(host, port, path)
     except TimeoutError:
-        return Answer(False, f"no answer from {path} within {seconds:g} s")
+        return Answer(False, f"no answer from {path} within {seconds:.3g} s")
     except OSError as error:
         return Answer(False, _reason(error))
 

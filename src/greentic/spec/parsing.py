@@ -87,6 +87,11 @@ class Payload(BaseModel):
         return self.model_dump(mode="json")
 
 
+def unset(value: object) -> bool:
+    """Whether an optional field is left out of JSON: nobody said anything. An empty list is something said."""
+    return value is None
+
+
 def absent(value: object) -> bool:
     """Whether an optional field is left out of JSON: it is None or empty."""
     return value is None or value == {} or value == [] or value == ()

@@ -18,10 +18,10 @@ from greentic.spec.identifiers import (
     Timestamp,
 )
 from greentic.spec.lifecycle import Lifecycle
-from greentic.spec.parsing import Document, Json, Text, absent
+from greentic.spec.parsing import Document, Json, Text, unset
 from greentic.spec.references import RelativePath, RuntimeUri, SecretUri
 
-OMITTED = Field(default=None, exclude_if=absent)
+OMITTED = Field(default=None, exclude_if=unset)
 Drain = Annotated[int, Field(ge=0, le=2**32 - 1, strict=True)]
 """Seconds that a drain may take."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import os
 import shutil
 import tempfile
@@ -11,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from greentic.bundles.build import build
+from greentic.bundles.ignored import ALWAYS, IGNORE_FILE
 from greentic.bundles.inspect import inspect
 from greentic.bundles.unpack import unpack
 from greentic.bundles.verify import verify
@@ -48,10 +50,14 @@ def fits(files: dict[str, tuple[bytes, bool]]) -> dict[str, tuple[bytes, bool]]:
         places = [("/".join(parts[: end + 1]), end + 1 < len(parts)) for end in range(len(parts))]
         if all(taken.get(fold(place), (place, folder)) == (place, folder) for place, folder in places) and (
             fold(path) not in taken
+            and not any(fnmatch.fnmatchcase(part, left_out) for part in path.split("/") for left_out in LEFT_OUT)
         ):
             taken.update({fold(place): (place, folder) for place, folder in places})
             kept[path] = content
     return kept
+
+
+LEFT_OUT = (*ALWAYS, IGNORE_FILE)
 
 
 def write(folder: Path, files: dict[str, tuple[bytes, bool]], order: list[str], *, times: int, mask: int) -> None:

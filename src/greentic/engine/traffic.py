@@ -110,6 +110,7 @@ def rollback(environment: Environment, payload: RollbackTrafficSplitPayload, com
         key=command.idempotency_key,
         authorization=target.authorization_ref,
         note=payload.note or f"rollback to generation {target.generation}",
+        restored=target.generation,
     )
     return Outcome(outcome.environment, {**outcome.result, "restored_generation": target.generation})
 
@@ -151,6 +152,7 @@ def _commit(
     key: str,
     authorization: str,
     note: str | None,
+    restored: int | None = None,
 ) -> Outcome:
     live = environment.split(deployment.deployment_id)
     generation = _next_generation(environment, deployment)
@@ -176,6 +178,7 @@ def _commit(
         previous_split_ref=None if live is None else _stash(live),
         slots=tuple((count, index[owner]) for count, owner in runs),
         note=note,
+        restored_generation=restored,
     )
     current = tuple(revision_id for revision_id, weight in weights if weight)
     stamped = deployment.model_copy(update={"traffic_generation": generation, "current_revisions": current})
@@ -275,10 +278,10 @@ def _rolled_back_again(
     environment: Environment, payload: RollbackTrafficSplitPayload, command: Command, live: TrafficSplit
 ) -> Outcome:
     """The answer when the live split bears the very key of this rollback: it must be what the rollback made."""
-    for split in environment.history(live.deployment_id):
-        if payload.to_generation in {None, split.generation} and table(split) == table(live):
-            outcome = _replayed(environment, live)
-            return Outcome(environment, {**outcome.result, "restored_generation": split.generation}, changed=False)
+    restored = live.restored_generation
+    if restored is not None and payload.to_generation in {None, restored}:
+        outcome = _replayed(environment, live)
+        return Outcome(environment, {**outcome.result, "restored_generation": restored}, changed=False)
     raise _reused(command.idempotency_key, live)
 
 

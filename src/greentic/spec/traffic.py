@@ -37,7 +37,7 @@ class TrafficSplit(Document):
     follows from the history of splits, not from the weights alone: a move changes as few slots as possible, and a
     rollback restores the identical table on every replica. A split of the reference has none; it is then laid out in
     entry order.
-    `note` says why, in the words of who moved the dial.
+    `note` says why, in the words of who moved the dial; `restored_generation` which split a rollback brought back.
     """
 
     schema_: Literal["greentic.traffic-split.v1"] = Field("greentic.traffic-split.v1", alias="schema")
@@ -53,3 +53,4 @@ class TrafficSplit(Document):
     previous_split_ref: Text | None = OMITTED
     slots: tuple[SlotRun, ...] = Field(default=(), exclude_if=absent)
     note: Text | None = OMITTED
+    restored_generation: Counter | None = OMITTED

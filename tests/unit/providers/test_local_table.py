@@ -147,9 +147,15 @@ def test_a_share_never_becomes_anothers() -> None:
     assert found["slots"] == []
 
 
-@pytest.mark.parametrize("status", ["paused", "archived"])
-def test_only_an_active_deployment_has_traffic(status: str) -> None:
-    assert table.deployments(environment({R1: "ready"}, split([entry(R1, 10_000)]), status=status), ADDRESSES) == []
+def test_an_archived_deployment_gives_its_routes_back() -> None:
+    archived = environment({R1: "ready"}, split([entry(R1, 10_000)]), status="archived")
+    assert table.deployments(archived, ADDRESSES) == []
+
+
+def test_a_paused_deployment_keeps_its_routes_with_nothing_behind_them() -> None:
+    paused = environment({R1: "ready"}, split([entry(R1, 10_000)]), status="paused")
+    (row,) = table.deployments(paused, ADDRESSES)
+    assert (row["revisions"], row["slots"]) == ([], [])
 
 
 def test_without_a_split_there_are_no_slots_and_the_generation_of_its_clearing() -> None:

@@ -24,14 +24,15 @@ def deployments(
 ) -> list[dict[str, Any]]:
     """The `deployments` of the router's table (see `greentic.router.table`).
 
-    Only active deployments stand in it. Each lists its revisions that are ready, at whatever share (a preview reaches
+    Every deployment that is not archived stands in it. A paused one keeps its routes but has nothing behind them, so
+    that what is asked for there does not go to whoever has the prefix above. An active one lists its revisions that are ready, at whatever share (a preview reaches
     them at 0 %), or draining, as far as they have one of `addresses` (`host:port` by revision). `draining` names others
     that are to be emptied, `ended` those that are gone although the record does not say so yet.
     """
     return [
         _deployment(environment, deployment, addresses, draining, ended)
         for deployment in environment.bundles
-        if deployment.status is DeploymentStatus.ACTIVE
+        if deployment.status is not DeploymentStatus.ARCHIVED
     ]
 
 
@@ -54,7 +55,10 @@ def _deployment(
     listed = [
         revision
         for revision in environment.revisions_of(deployment.deployment_id)
-        if revision.lifecycle in _LISTED and revision.revision_id in addresses and revision.revision_id not in ended
+        if deployment.status is DeploymentStatus.ACTIVE
+        and revision.lifecycle in _LISTED
+        and revision.revision_id in addresses
+        and revision.revision_id not in ended
     ]
     return {
         "deployment_id": deployment.deployment_id,

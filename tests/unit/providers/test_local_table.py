@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
-
 from greentic.providers.local import keys, table
 from greentic.router.table import RoutingTable
 from greentic.spec.environment import Environment

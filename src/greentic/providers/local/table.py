@@ -25,9 +25,10 @@ def deployments(
     """The `deployments` of the router's table (see `greentic.router.table`).
 
     Every deployment that is not archived stands in it. A paused one keeps its routes but has nothing behind them, so
-    that what is asked for there does not go to whoever has the prefix above. An active one lists its revisions that are ready, at whatever share (a preview reaches
-    them at 0 %), or draining, as far as they have one of `addresses` (`host:port` by revision). `draining` names others
-    that are to be emptied, `ended` those that are gone although the record does not say so yet.
+    that what is asked for there does not go to whoever has the prefix above. An active one lists its revisions that
+    are ready, at whatever share (a preview reaches them at 0 %), or draining, as far as they have one of `addresses`
+    (`host:port` by revision). `draining` names others that are to be emptied, `ended` those that are gone although the
+    record does not say so yet.
     """
     return [
         _deployment(environment, deployment, addresses, draining, ended)

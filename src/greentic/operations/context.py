@@ -43,6 +43,11 @@ class Context:
     before_change: Callable[[], None] = lambda: None
     _guarded: list[bool] = field(default_factory=list)
 
+    @property
+    def guarded(self) -> bool:
+        """Whether the caller gave a key or a precondition: then even what changes nothing goes by the store."""
+        return self.key is not None or self.expected_generation is not None or self.if_match is not None
+
     def step_key(self, step: str) -> str:
         """The idempotency key of one step of this verb: the caller's key when the verb has one step."""
         if self.key is None:

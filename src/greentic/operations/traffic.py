@@ -69,7 +69,7 @@ async def set_split(
         WeightedRevision(revision_id=revision_id, weight_bps=weight) for revision_id, weight in weights.items()
     )
     live = stored.environment.split(deployment.deployment_id)
-    if live is not None and context.key is None and _shares(live) == _positive(weights):
+    if live is not None and not context.guarded and _shares(live) == _positive(weights):
         return await _again(context, environment_id, deployment, live)
     payload = SetTrafficSplitPayload(
         deployment_id=deployment.deployment_id,

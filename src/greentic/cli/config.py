@@ -90,6 +90,3 @@ def _view_set(result: Any) -> None:
 
     settings = ", ".join(f"{field}={value}" for field, value in result["host_config"].items() if field != "env_id")
     line(f"{result['environment_id']}: {settings or 'all defaults'} (generation {result['generation']})")
-    if result["restart_required"]:
-        name = result["environment_id"]
-        line(f"the running router keeps its old address until: gtc stop {name} && gtc start {name} --background")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from greentic.operations.context import Context, desired
+from greentic.operations.context import Context
+from greentic.operations.following import follow
 from greentic.operations.kept import files
-from greentic.spec.capabilities import Slot
 from greentic.store.backup import Backup, Rule
 from greentic.store.restoring import Backups
 
@@ -35,10 +35,7 @@ async def restore(context: Context, environment_id: str, name: str | None) -> di
         expected_generation=context.expected_generation,
         dry_run=context.dry_run,
     )
-    if not context.dry_run and applied.environment.binding(Slot.DEPLOYER) is not None:
-        deployer = context.deployer(applied)
-        if (await deployer.observe(desired(applied))).running:
-            await deployer.reconcile(desired(applied), context.progress)
+    await follow(context, applied)
     return {
         "environment_id": environment_id,
         "backup": applied.result["backup"],

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from greentic.operations.context import Context, desired
+from greentic.operations.context import Context
+from greentic.operations.following import follow
 from greentic.spec.capabilities import Slot
 from greentic.spec.configuration import SetConfigPayload
 from greentic.spec.environment import Environment, PackBinding
@@ -35,14 +36,10 @@ def show(context: Context, environment_id: str, slot: Slot | None = None) -> dic
 
 
 async def set_(context: Context, environment_id: str, payload: SetConfigPayload) -> dict[str, Any]:
-    """Set or clear host settings. A running data plane keeps its address until it is started again."""
-    before = context.store.load(environment_id)
+    """Set or clear host settings; a running data plane follows before this returns, to another address too."""
     applied = context.apply(environment_id, "config", "set", payload)
-    moved = before.environment.host_config.listen_address != applied.environment.host_config.listen_address
-    restart = False
-    if moved and not context.dry_run and applied.environment.binding(Slot.DEPLOYER) is not None:
-        restart = (await context.deployer(applied).observe(desired(applied))).running
-    return {**applied.result, "generation": applied.generation, "restart_required": restart}
+    await follow(context, applied)
+    return {**applied.result, "generation": applied.generation}
 
 
 def _answers(context: Context, environment: Environment, binding: PackBinding) -> dict[str, Any]:

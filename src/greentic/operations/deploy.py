@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +60,7 @@ async def deploy(
         deployment = found
     context.progress(f"staging {archive.name}")
     staged = await revisions.stage(
-        context if context.key is None else replace(context, key=f"{context.key}:stage"),
+        context.with_key("stage"),
         environment_id,
         deployment.deployment_id,
         archive,

@@ -6,9 +6,9 @@ import shutil
 from typing import Any
 
 from greentic.operations import derived, names, revenue
-from greentic.operations.context import Context, desired
+from greentic.operations.context import Context
+from greentic.operations.following import follow
 from greentic.spec import identifiers
-from greentic.spec.capabilities import Slot
 from greentic.spec.deployment import BundleDeployment, DeploymentStatus, Overrides, RevenueShare, RouteBinding
 from greentic.spec.environment import Environment
 from greentic.spec.errors import InvalidArgument
@@ -80,7 +80,7 @@ async def add(
     applied = context.apply(
         environment_id, "bundles", "add", payload, step=step, complete=revenue.signing(context, environment_id)
     )
-    await _publish(context, applied)
+    await follow(context, applied)
     added = BundleDeployment.model_validate(applied.result["deployment"])
     return applied, added
 
@@ -107,7 +107,7 @@ async def update(
     applied = context.apply(
         environment_id, "bundles", "update", payload, complete=revenue.signing(context, environment_id)
     )
-    await _publish(context, applied)
+    await follow(context, applied)
     updated = names.deployment(applied.environment, deployment.deployment_id)
     return {**summary(applied.environment, updated), "generation": applied.generation}
 
@@ -118,7 +118,7 @@ async def remove(context: Context, environment_id: str, word: str) -> dict[str, 
     payload = RemoveDeploymentPayload(deployment_id=deployment.deployment_id)
     applied = context.apply(environment_id, "bundles", "remove", payload)
     if not context.dry_run:
-        await _publish(context, applied)
+        await follow(context, applied)
         folder = context.store.artifacts(environment_id) / "revisions"
         for revision_id in applied.result["pruned_revision_ids"]:
             shutil.rmtree(folder / revision_id, ignore_errors=True)
@@ -153,12 +153,3 @@ def _identifier(context: Context, environment_id: str, step: str) -> str:
     if context.key is None:
         return context.mint()
     return derived.ulid("deployment", f"{environment_id}:{context.step_key(step)}")
-
-
-async def _publish(context: Context, applied: Applied) -> None:
-    """Tell a running data plane; one that is down learns it when it starts."""
-    if context.dry_run or applied.environment.binding(Slot.DEPLOYER) is None:
-        return
-    deployer = context.deployer(applied)
-    if (await deployer.observe(desired(applied))).running:
-        await deployer.reconcile(desired(applied), context.progress)

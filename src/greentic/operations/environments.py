@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from greentic.operations import trust_root
-from greentic.operations.context import Context, desired
-from greentic.spec.capabilities import Slot
+from greentic.operations.context import Context
+from greentic.operations.following import follow
 from greentic.spec.environment import Environment
 from greentic.spec.errors import Conflict, NotFound
 from greentic.spec.payloads import DEFAULT_PACKS, CreateEnvironmentPayload, UpdateEnvironmentPayload
@@ -80,10 +80,7 @@ def init(context: Context, environment_id: str = LOCAL, **host: Any) -> dict[str
 async def update(context: Context, environment_id: str, payload: UpdateEnvironmentPayload) -> dict[str, Any]:
     """Change an environment; a running data plane follows before this returns, to another address too."""
     applied = context.apply(environment_id, "env", "update", payload)
-    if not context.dry_run and applied.environment.binding(Slot.DEPLOYER) is not None:
-        deployer = context.deployer(applied)
-        if (await deployer.observe(desired(applied))).running:
-            await deployer.reconcile(desired(applied), context.progress)
+    await follow(context, applied)
     return {**summary(applied.environment), "generation": applied.generation, "etag": applied.etag}
 
 

@@ -70,7 +70,7 @@ async def set_split(
     )
     live = stored.environment.split(deployment.deployment_id)
     if live is not None and not context.guarded and _shares(live) == _positive(weights):
-        return await _again(context, environment_id, deployment, live)
+        return await _again(context, stored, deployment, live)
     payload = SetTrafficSplitPayload(
         deployment_id=deployment.deployment_id,
         entries=entries,
@@ -237,11 +237,8 @@ def receipt_document(receipt: Receipt) -> dict[str, Any]:
     }
 
 
-async def _again(
-    context: Context, environment_id: str, deployment: BundleDeployment, live: TrafficSplit
-) -> dict[str, Any]:
+async def _again(context: Context, stored: Stored, deployment: BundleDeployment, live: TrafficSplit) -> dict[str, Any]:
     """The dial stands there already: nothing is recorded, but the routers are asked to prove it."""
-    stored = context.store.load(environment_id)
     told = {**summary(stored.environment, live), "changed": False, "moved_slots": 0}
     if context.dry_run:
         return told

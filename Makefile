@@ -84,7 +84,7 @@ docs: $(VENV)/.dev
 lock: $(VENV)/.python
 	@$(PIP) install uv
 	$(PY) -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --extra build pyproject.toml -o requirements/runtime.lock
-	$(PY) -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --extra build --extra dev -c requirements/runtime.lock pyproject.toml -o requirements/dev.lock
+	$(PY) -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --extra build --extra dev --extra redis --extra telemetry --extra server --extra postgresql -c requirements/runtime.lock pyproject.toml -o requirements/dev.lock
 
 clean:
 	@if [ -e .demo ] && [ -x $(PY) ]; then $(PY) scripts/demo.py --stop; fi

@@ -37,19 +37,26 @@ def show(invocation: Invocation, slot: str | None) -> Any:
 @config.command("set")
 @click.option("--name", metavar="TEXT", help="A name for people.")
 @_host_options
+@click.option(
+    "--router",
+    multiple=True,
+    metavar="SETTING=VALUE",
+    help="A setting of the routers: replicas=2, tls.certificate=/etc/cert.pem, trusted_callers=10.0.0.0/8 …",
+)
 @click.option("--clear", multiple=True, metavar="FIELD", help="Unset a host setting, such as --clear region.")
 @verb(
     "config",
     "set",
     changes=True,
     view=lambda result: _view_set(result),
-    answers={**HOST, "clear": "clear"},
+    answers={**HOST, "router": "router", "clear": "clear"},
     types={
         **{name: {"type": ["string", "null"]} for name in HOST},
         **{name: {"type": ["boolean", "null"]} for name in ("gui_enabled", "stamp_revision")},
+        "router": {"type": ["object", "null"]},
     },
 )
-def set_(invocation: Invocation, clear: Any, **given: Any) -> Any:
+def set_(invocation: Invocation, router: Any, clear: Any, **given: Any) -> Any:
     """Set host settings; what is not named stays."""
     from greentic.operations import config as operations
     from greentic.spec.configuration import SetConfigPayload
@@ -57,11 +64,39 @@ def set_(invocation: Invocation, clear: Any, **given: Any) -> Any:
     from greentic.spec.parsing import parse_payload
 
     named = {field: value for field, value in given.items() if value is not None}
+    if router:
+        named["router"] = _settings(router) if isinstance(router, tuple) else router
     unset = [field.replace("-", "_") for field in clear] if isinstance(clear, tuple) else clear
     if not named and not unset:
         raise InvalidArgument("nothing to change was named", next_step="gtc op config set --help")
     payload = parse_payload(SetConfigPayload, {**named, "clear": unset or []}, "config")
     return operations.set_(invocation.context(), invocation.environment_id, payload)
+
+
+def _settings(words: tuple[str, ...]) -> dict[str, Any]:
+    """`replicas=2`, `tls.certificate=/x` and `trusted_callers=10.0.0.0/8,::1` as the document they mean."""
+    from greentic.spec.errors import InvalidArgument
+
+    document: dict[str, Any] = {}
+    for word in words:
+        name, separator, value = word.partition("=")
+        outer, _, inner = name.partition(".")
+        place = document.setdefault(outer, {}) if inner else document
+        if not separator or not isinstance(place, dict) or (inner or outer) in place:
+            raise InvalidArgument(
+                f"'{word}' is not a router setting of the form NAME=VALUE, each once",
+                next_step="gtc op config set --router replicas=2",
+            )
+        place[inner or outer] = _value(outer, value)
+    return document
+
+
+def _value(name: str, text: str) -> Any:
+    if name.startswith("trusted_"):
+        return [part.strip() for part in text.split(",") if part.strip()]
+    if text in {"true", "false"}:
+        return text == "true"
+    return int(text) if text.isascii() and text.isdigit() else text
 
 
 def _view(result: Any) -> None:

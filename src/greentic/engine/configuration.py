@@ -7,6 +7,7 @@ from typing import Any
 from greentic.engine.command import Command, Outcome
 from greentic.spec.configuration import HOST_SETTINGS, SetConfigPayload
 from greentic.spec.environment import Environment
+from greentic.spec.router_settings import FIELDS, RouterSettings
 
 
 def set_host(environment: Environment, payload: SetConfigPayload, command: Command, now: str) -> Outcome:
@@ -14,7 +15,9 @@ def set_host(environment: Environment, payload: SetConfigPayload, command: Comma
     settings: dict[str, Any] = {
         field: value for field in HOST_SETTINGS if (value := getattr(payload, field)) is not None
     }
-    settings |= dict.fromkeys(payload.clear)
+    settings |= dict.fromkeys(field for field in payload.clear if "." not in field)
+    if router := _router(settings.get("router", environment.host_config.router), payload):
+        settings["router"] = router
     after = environment.model_copy(
         update={
             "name": environment.name if payload.name is None else payload.name,
@@ -27,3 +30,12 @@ def set_host(environment: Environment, payload: SetConfigPayload, command: Comma
         "host_config": after.host_config.to_json(),
     }
     return Outcome(environment, result, changed=False) if after == environment else Outcome(after, result)
+
+
+def _router(present: RouterSettings | None, payload: SetConfigPayload) -> RouterSettings | None:
+    """The router's settings afterwards; None when nothing was said of them."""
+    changes: dict[str, Any] = {
+        field: value for field in FIELDS if (value := getattr(payload.router, field, None)) is not None
+    }
+    changes |= {field.partition(".")[2]: None for field in payload.clear if "." in field}
+    return (present or RouterSettings()).model_copy(update=changes) if changes else None

@@ -8,12 +8,14 @@ from pydantic import field_validator
 
 from greentic.spec.environment import ListenAddress, PublicBaseUrl
 from greentic.spec.parsing import Flag, Payload, Text
+from greentic.spec.router_settings import FIELDS, RouterSettings
 
 HOST_SETTINGS = ("region", "tenant_org_id", "listen_addr", "public_base_url", "gui_enabled", "stamp_revision")
+CLEARABLE = (*HOST_SETTINGS, "router", *(f"router.{field}" for field in FIELDS))
 
 
 class SetConfigPayload(Payload):
-    """Host settings: an absent or null field is kept, one that `clear` names is unset."""
+    """Host settings: an absent or null field is kept, one that `clear` names is unset, within `router` too."""
 
     name: Text | None = None
     region: Text | None = None
@@ -22,14 +24,25 @@ class SetConfigPayload(Payload):
     public_base_url: PublicBaseUrl | None = None
     gui_enabled: Flag | None = None
     stamp_revision: Flag | None = None
+    router: RouterSettings | None = None
     clear: tuple[Text, ...] = ()
+
+    @field_validator("router")
+    @classmethod
+    def _known(cls, value: RouterSettings | None) -> RouterSettings | None:
+        if value is not None and value.model_extra:
+            raise ValueError(f"holds {sorted(value.model_extra)[0]!r}, which is none of {', '.join(FIELDS)}")
+        return value
 
     @field_validator("clear")
     @classmethod
     def _clearable(cls, value: tuple[str, ...], info: Any) -> tuple[str, ...]:
+        router = info.data.get("router")
         for field in value:
-            if field not in HOST_SETTINGS:
-                raise ValueError(f"can hold only {', '.join(HOST_SETTINGS)}")
-            if info.data.get(field) is not None:
+            if field not in CLEARABLE:
+                raise ValueError(f"can hold only {', '.join(CLEARABLE)}")
+            within, _, inner = field.partition(".")
+            asked = info.data.get(within)
+            if asked is not None and (not inner or getattr(router, inner) is not None):
                 raise ValueError(f"names {field}, which is set by the same request")
         return value

@@ -14,6 +14,7 @@ from greentic.spec.identifiers import BundleId, Counter, CustomerId, EndpointId,
 from greentic.spec.parsing import Document, Flag, Text, absent
 from greentic.spec.references import Descriptor, InstanceId, RelativePath, SecretUri
 from greentic.spec.revision import OMITTED, Revision
+from greentic.spec.router_settings import RouterSettings
 from greentic.spec.traffic import TrafficSplit
 from greentic.spec.trust_root import TrustRootDocument
 
@@ -99,6 +100,7 @@ class HostConfig(Document):
     public_base_url: WrittenUrl | None = OMITTED
     gui_enabled: Flag | None = OMITTED
     stamp_revision: Flag | None = OMITTED
+    router: RouterSettings | None = OMITTED
 
     @property
     def listen_address(self) -> str:

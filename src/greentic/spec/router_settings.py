@@ -1,0 +1,79 @@
+"""How the routers of an environment work, whichever deployer runs them. Ours: the reference has no such settings."""
+
+from __future__ import annotations
+
+from ipaddress import ip_network
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, Field
+
+from greentic.spec.parsing import Document, Flag, Text
+
+MAX_REPLICAS = 16
+SHORTEST_PIN_SECONDS = 1
+LONGEST_PIN_SECONDS = 30 * 24 * 3600
+
+
+def _network(value: str) -> str:
+    try:
+        return str(ip_network(value, strict=False))
+    except ValueError:
+        raise ValueError("not a network such as 10.0.0.0/8, ::1/128 or 192.0.2.7") from None
+
+
+def _absolute(value: str) -> str:
+    if not value.startswith("/") or "\0" in value:
+        raise ValueError("must be an absolute path")
+    return value
+
+
+def _address(value: str) -> str:
+    from greentic.spec.environment import split_address
+
+    split_address(value)
+    return value
+
+
+Network = Annotated[Text, AfterValidator(_network)]
+Networks = Annotated[tuple[Network, ...], Field(max_length=64)]
+AbsolutePath = Annotated[Text, AfterValidator(_absolute)]
+
+
+def _omitted(value: object) -> bool:
+    return value is None
+
+
+_OMITTED: Any = Field(default=None, exclude_if=_omitted)
+
+
+class RouterTls(Document):
+    """Where the certificate chain and its private key are (PEM). The files are read again when they change.
+
+    `client_authorities` names a PEM file of authorities: a client that proves itself with a certificate of theirs is a
+    trusted caller; others are served as before.
+    """
+
+    certificate: AbsolutePath
+    private_key: AbsolutePath
+    client_authorities: AbsolutePath | None = _OMITTED
+
+
+class RouterSettings(Document):
+    """Settings of an environment's routers; an absent one has its default.
+
+    `replicas`: router processes (1). `tls`: serve HTTPS instead of HTTP. `trusted_callers`: networks whose callers may
+    name a revision in `x-greentic-revision` and a user in `x-greentic-user` (none). `trusted_proxies`: networks whose
+    `Forwarded` and `X-Forwarded-*` are believed (none). `pin_seconds`: how long a visitor's promise to stay on a
+    revision lasts (3600). `access_log`: a JSON line per request. `metrics_addr`: where Prometheus reads (nowhere).
+    """
+
+    replicas: Annotated[int, Field(ge=1, le=MAX_REPLICAS, strict=True)] | None = _OMITTED
+    tls: RouterTls | None = _OMITTED
+    trusted_callers: Networks | None = _OMITTED
+    trusted_proxies: Networks | None = _OMITTED
+    pin_seconds: Annotated[int, Field(ge=SHORTEST_PIN_SECONDS, le=LONGEST_PIN_SECONDS, strict=True)] | None = _OMITTED
+    access_log: Flag | None = _OMITTED
+    metrics_addr: Annotated[Text, AfterValidator(_address)] | None = _OMITTED
+
+
+FIELDS = tuple(RouterSettings.model_fields)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from greentic.spec.deployment import Overrides, RouteBinding
     from greentic.spec.environment import Environment
+    from greentic.spec.traffic import PinPolicy
 
 _DURATION = re.compile(r"(\d{1,6})\s*(s|m|h|d)?", re.ASCII)
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, None: 1}
@@ -29,6 +30,24 @@ def seconds(text: str | int) -> int:
     if match is None:
         raise InvalidArgument(f"'{text}' is not a duration: write 30s, 5m, 2h or 1d")
     return int(match[1]) * _UNITS[match[2]]
+
+
+def pins(text: str | None) -> PinPolicy | None:
+    """What becomes of pins, of `honour`, `evict` or `grace=5m`."""
+    from greentic.spec.router_settings import LONGEST_PIN_SECONDS
+    from greentic.spec.traffic import PinMode, PinPolicy
+
+    if text is None:
+        return None
+    mode, equals, length = str(text).strip().partition("=")
+    if mode == PinMode.GRACE and equals:
+        grace = seconds(length)
+        if not 1 <= grace <= LONGEST_PIN_SECONDS:
+            raise InvalidArgument(f"a grace lasts 1 second to {LONGEST_PIN_SECONDS // 86_400} days, not {length}")
+        return PinPolicy(mode=PinMode.GRACE, grace_seconds=grace)
+    if equals or mode not in {PinMode.HONOUR, PinMode.EVICT}:
+        raise InvalidArgument(f"'{text}' says nothing about pins: write honour, evict, or a grace such as grace=5m")
+    return PinPolicy(mode=PinMode(mode))
 
 
 def shares(words: Sequence[str | Mapping[str, Any]]) -> list[tuple[str, int | None]]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from greentic.cli.arguments import complete_deployment, complete_revision, complete_share, seconds, shares
+from greentic.cli.arguments import complete_deployment, complete_revision, complete_share, pins, seconds, shares
 from greentic.cli.invocation import Invocation, need, verb
 from greentic.cli.nouns import Noun
 
@@ -37,9 +37,19 @@ def _deployment(command: Any) -> Any:
     return click.argument("deployment", metavar="NAME", required=False, shell_complete=complete_deployment)(command)
 
 
+_pins = click.option(
+    "--pins",
+    "pinned",
+    metavar="honour|grace=TIME|evict",
+    help="What becomes of visitors' pins. [default: those to a revision that keeps a share stay, the others end]",
+)
+_PINS = {"type": "string", "pattern": "^(honour|evict|grace=[0-9]+[smhd]?)$"}
+
+
 @traffic.command("set")
 @click.argument("words", metavar="NAME REVISION=SHARE…", nargs=-1, shell_complete=complete_share)
 @click.option("--deployment", "named", metavar="NAME", help="The deployment, instead of NAME.")
+@_pins
 @click.option("--note", metavar="TEXT", help="Why; kept in the history.")
 @click.option("--authorization-ref", default=None, hidden=True)
 @click.option("--entries", hidden=True, default=None)
@@ -53,8 +63,9 @@ def _deployment(command: Any) -> Any:
         "entries": "entries",
         "note": "note",
         "authorization_ref": "authorization_ref",
+        "pins": "pinned",
     },
-    types={"entries": _ENTRIES},
+    types={"entries": _ENTRIES, "pins": _PINS},
 )
 def set_(
     invocation: Invocation,
@@ -63,6 +74,7 @@ def set_(
     note: str | None,
     authorization_ref: str | None,
     entries: Any,
+    pinned: str | None,
 ) -> Any:
     """Move the dial; returns when every router serves it.
 
@@ -84,6 +96,7 @@ def set_(
         shares(need(tuple(said) or tuple(entries or ()), "argument 'REVISION=SHARE'")),
         note=note,
         authorization_ref=authorization_ref or "auth.json",
+        pins=pins(pinned),
     )
 
 
@@ -96,16 +109,23 @@ def set_(
     metavar="GENERATION",
     help="Which split. [default: the one before]",
 )
+@_pins
 @click.option("--note", metavar="TEXT", help="Why; kept in the history.")
 @verb(
     "traffic",
     "rollback",
     changes=True,
     view=lambda result: _view_moved(result),
-    answers={"deployment_id": "named", "to_generation": "generation", "note": "note"},
+    answers={"deployment_id": "named", "to_generation": "generation", "note": "note", "pins": "pinned"},
+    types={"pins": _PINS},
 )
 def rollback(
-    invocation: Invocation, deployment: str | None, named: str | None, generation: int | None, note: str | None
+    invocation: Invocation,
+    deployment: str | None,
+    named: str | None,
+    generation: int | None,
+    note: str | None,
+    pinned: str | None,
 ) -> Any:
     """Go back to an earlier split, at once; a rollback can itself be rolled back."""
     from greentic.operations import traffic as operations
@@ -116,6 +136,7 @@ def rollback(
         need(deployment or named, "argument 'NAME'"),
         to_generation=generation,
         note=note,
+        pins=pins(pinned),
     )
 
 

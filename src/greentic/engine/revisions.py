@@ -7,6 +7,7 @@ from typing import Any
 
 from greentic.engine import deployments
 from greentic.engine.command import Command, Outcome
+from greentic.engine.promises import runs
 from greentic.spec.deployment import DeploymentStatus
 from greentic.spec.environment import Environment
 from greentic.spec.errors import Conflict, GateFailed, NotFound
@@ -126,7 +127,9 @@ def drain(environment: Environment, payload: RevisionPayload, command: Command, 
         return _unchanged(environment, revision)
     _refuse_traffic(environment, revision, "drained")
     _require(revision, {Lifecycle.READY}, "drained", _DRAIN_NEXT)
-    return _moved(_forgotten(environment, revision), revision, Lifecycle.DRAINING)
+    # What visitors were promised holds while the revision drains; the entry that says so goes when it has drained.
+    kept = environment if _promised(environment, revision, now) else _forgotten(environment, revision)
+    return _moved(kept, revision, Lifecycle.DRAINING)
 
 
 def complete_drain(environment: Environment, payload: RevisionPayload, command: Command, now: str) -> Outcome:
@@ -135,15 +138,19 @@ def complete_drain(environment: Environment, payload: RevisionPayload, command: 
     if revision.lifecycle is Lifecycle.INACTIVE:
         return _unchanged(environment, revision)
     _require(revision, {Lifecycle.DRAINING}, "completed", {Lifecycle.READY: "drain"})
-    return _moved(environment, revision, Lifecycle.INACTIVE)
+    return _moved(_forgotten(environment, revision), revision, Lifecycle.INACTIVE)
 
 
 def archive(environment: Environment, payload: RevisionPayload, command: Command, now: str) -> Outcome:
-    """Any state -> archived (through inactive from draining), for good. Conflict while it gets traffic."""
+    """Any state -> archived (through inactive from draining), for good.
+
+    Conflict while it gets traffic, and while visitors' pins to it are honoured and it was not drained.
+    """
     revision = find(environment, payload.revision_id)
     if revision.lifecycle is Lifecycle.ARCHIVED:
         return _unchanged(environment, revision)
     _refuse_traffic(environment, revision, "archived")
+    _refuse_promised(environment, revision, now)
     return _moved(_forgotten(environment, revision), revision, Lifecycle.ARCHIVED)
 
 
@@ -184,6 +191,27 @@ def _refuse_traffic(environment: Environment, revision: Revision, done: str) -> 
             },
             next_step=f"move the dial first: gtc op traffic set {revision.bundle_id} OTHER=100%, "
             f"or gtc op traffic clear {revision.bundle_id}",
+        )
+
+
+def _promised(environment: Environment, revision: Revision, now: str) -> str | None:
+    """Until when pins to `revision` are honoured; None when they are not, or no longer."""
+    split = environment.split(revision.deployment_id)
+    entries = () if split is None else split.entries
+    return next(
+        (entry.honour_until for entry in entries if entry.revision_id == revision.revision_id and runs(entry, now)),
+        None,
+    )
+
+
+def _refuse_promised(environment: Environment, revision: Revision, now: str) -> None:
+    until = _promised(environment, revision, now)
+    if until is not None and revision.lifecycle in {Lifecycle.READY, Lifecycle.DRAINING}:
+        raise Conflict(
+            f"pins of visitors to {label(revision)} are honoured until {until}, so it cannot be archived undrained",
+            details={"revision_id": revision.revision_id, "honour_until": until},
+            next_step=f"gtc op revisions drain {label(revision)}, "
+            f"or end them: gtc op traffic set {revision.bundle_id} … --pins evict",
         )
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from greentic.engine import deployments, revisions
+from greentic.engine import deployments, promises, revisions
 from greentic.engine.command import Command, Outcome
 from greentic.engine.slots import Run, moved, relayout, table
 from greentic.spec.deployment import BundleDeployment, DeploymentStatus
@@ -22,7 +22,7 @@ from greentic.spec.payloads import (
     WeightedRevision,
 )
 from greentic.spec.revision import Revision
-from greentic.spec.traffic import SplitEntry, TrafficSplit
+from greentic.spec.traffic import PinPolicy, TrafficSplit
 
 HISTORY_DEPTH = 32
 """Superseded splits kept per deployment."""
@@ -44,7 +44,8 @@ def set_split(environment: Environment, payload: SetTrafficSplitPayload, command
             )
     live = environment.split(deployment.deployment_id)
     if live is not None and live.idempotency_key == command.idempotency_key:
-        if _shares(live) == {entry.revision_id: entry.weight_bps for entry in payload.entries if entry.weight_bps}:
+        asked = {entry.revision_id: entry.weight_bps for entry in payload.entries if entry.weight_bps}
+        if _shares(live) == asked and live.pins == payload.pins:
             return _replayed(environment, live)
         raise _reused(command.idempotency_key, live)
     _require_open(deployment)
@@ -61,6 +62,7 @@ def set_split(environment: Environment, payload: SetTrafficSplitPayload, command
         key=command.idempotency_key,
         authorization=payload.authorization_ref,
         note=payload.note,
+        pins=payload.pins,
     )
 
 
@@ -111,6 +113,7 @@ def rollback(environment: Environment, payload: RollbackTrafficSplitPayload, com
         authorization=target.authorization_ref,
         note=payload.note or f"rollback to generation {target.generation}",
         restored=target.generation,
+        pins=payload.pins,
     )
     return Outcome(outcome.environment, {**outcome.result, "restored_generation": target.generation})
 
@@ -153,24 +156,17 @@ def _commit(
     authorization: str,
     note: str | None,
     restored: int | None = None,
+    pins: PinPolicy | None = None,
 ) -> Outcome:
     live = environment.split(deployment.deployment_id)
     generation = _next_generation(environment, deployment)
-    entered = {} if live is None else {entry.revision_id: entry.since for entry in live.entries if entry.weight_bps}
     index = {revision_id: position for position, (revision_id, _) in enumerate(weights)}
     split = TrafficSplit(
         env_id=environment.environment_id,
         deployment_id=deployment.deployment_id,
         bundle_id=deployment.bundle_id,
         generation=generation,
-        entries=tuple(
-            SplitEntry(
-                revision_id=revision_id,
-                weight_bps=weight,
-                since=_since(entered, revision_id, generation) if weight else None,
-            )
-            for revision_id, weight in weights
-        ),
+        entries=promises.entries(environment, live, weights, pins, generation, now),
         updated_at=now,
         updated_by=by,
         idempotency_key=key,
@@ -179,6 +175,7 @@ def _commit(
         slots=tuple((count, index[owner]) for count, owner in runs),
         note=note,
         restored_generation=restored,
+        pins=pins,
     )
     current = tuple(revision_id for revision_id, weight in weights if weight)
     stamped = deployment.model_copy(update={"traffic_generation": generation, "current_revisions": current})
@@ -194,11 +191,6 @@ def _commit(
         "moved_slots": moved(() if live is None else table(live), runs),
     }
     return Outcome(changed if live is None else _remember(changed, live), result)
-
-
-def _since(entered: Mapping[str, int | None], revision_id: str, generation: int) -> int:
-    """A share that goes on keeps its beginning; one of the reference, which records none, counts as from the start."""
-    return (entered[revision_id] or 0) if revision_id in entered else generation
 
 
 def _next_generation(environment: Environment, deployment: BundleDeployment) -> int:
@@ -279,7 +271,7 @@ def _rolled_back_again(
 ) -> Outcome:
     """The answer when the live split bears the very key of this rollback: it must be what the rollback made."""
     restored = live.restored_generation
-    if restored is not None and payload.to_generation in {None, restored}:
+    if restored is not None and payload.to_generation in {None, restored} and live.pins == payload.pins:
         outcome = _replayed(environment, live)
         return Outcome(environment, {**outcome.result, "restored_generation": restored}, changed=False)
     raise _reused(command.idempotency_key, live)

@@ -21,7 +21,7 @@ from greentic.spec.payloads import (
     SetTrafficSplitPayload,
     WeightedRevision,
 )
-from greentic.spec.traffic import TrafficSplit
+from greentic.spec.traffic import PinPolicy, SplitEntry, TrafficSplit
 from greentic.store.contract import Applied, Stored
 
 REST = "rest"
@@ -60,8 +60,12 @@ async def set_split(
     *,
     note: str | None = None,
     authorization_ref: str = "auth.json",
+    pins: PinPolicy | None = None,
 ) -> dict[str, Any]:
-    """Move the dial and return when every router serves it. The same shares again move nothing and prove the same."""
+    """Move the dial and return when every router serves it. The same shares again move nothing and prove the same.
+
+    `pins` says what becomes of visitors' pins; None: those to revisions that keep a share stay, the others end.
+    """
     stored = context.store.load(environment_id)
     deployment = names.deployment(stored.environment, word)
     weights = resolve(stored.environment, deployment, shares)
@@ -69,7 +73,7 @@ async def set_split(
         WeightedRevision(revision_id=revision_id, weight_bps=weight) for revision_id, weight in weights.items()
     )
     live = stored.environment.split(deployment.deployment_id)
-    if live is not None and not context.guarded and _shares(live) == _positive(weights):
+    if live is not None and pins is None and not context.guarded and _shares(live) == _positive(weights):
         return await _again(context, stored, deployment, live)
     payload = SetTrafficSplitPayload(
         deployment_id=deployment.deployment_id,
@@ -77,6 +81,7 @@ async def set_split(
         updated_by=context.by,
         authorization_ref=authorization_ref,
         note=note,
+        pins=pins,
     )
     if not context.dry_run:
         await _require_healthy(context, stored, deployment, weights)
@@ -91,6 +96,7 @@ async def rollback(
     *,
     to_generation: int | None = None,
     note: str | None = None,
+    pins: PinPolicy | None = None,
 ) -> dict[str, Any]:
     """Restore the split before the live one, or that of a generation; itself undoable."""
     stored = context.store.load(environment_id)
@@ -100,6 +106,7 @@ async def rollback(
         to_generation=to_generation,
         updated_by=context.by,
         note=note,
+        pins=pins,
     )
     if not context.dry_run:
         past = stored.environment.history(deployment.deployment_id)
@@ -210,6 +217,7 @@ def summary(environment: Environment, split: TrafficSplit) -> dict[str, Any]:
                 "revision_id": entry.revision_id,
                 "name": None if revision is None else f"v{revision.sequence}",
                 "weight_bps": entry.weight_bps,
+                **_honoured(entry),
             }
         )
     told: dict[str, Any] = {
@@ -223,7 +231,15 @@ def summary(environment: Environment, split: TrafficSplit) -> dict[str, Any]:
         "updated_by": split.updated_by,
         "idempotency_key": split.idempotency_key,
     }
-    return {**told, "note": split.note} if split.note is not None else told
+    if split.note is not None:
+        told["note"] = split.note
+    if split.pins is not None:
+        told["pins"] = split.pins.to_json()
+    return told
+
+
+def _honoured(entry: SplitEntry) -> dict[str, str]:
+    return {} if entry.honour_until is None else {"honour_until": entry.honour_until}
 
 
 def receipt_document(receipt: Receipt) -> dict[str, Any]:

@@ -28,6 +28,15 @@ class CompiledRevision:
     draining: bool
     since: int
     weight: int
+    honour_until: int = 0
+
+    def honours(self, generation: int, now: float) -> bool:
+        """Whether a pin of `generation`, whose own end has not come, holds at `now` (unix seconds).
+
+        It does when the revision has a share, and has had it since before the pin, or was told to honour its pins for
+        longer.
+        """
+        return (self.weight > 0 and generation >= self.since) or now < self.honour_until
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +121,7 @@ def _compile_deployment(
             draining=revision.draining,
             since=revision.since,
             weight=weights[index],
+            honour_until=revision.honour_until,
         )
         for index, revision in enumerate(row.revisions)
     )

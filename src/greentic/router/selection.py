@@ -71,7 +71,7 @@ def select(deployment: CompiledDeployment, keys: KeyRing, facts: Facts, now: flo
             pin = deployment.mint.read(facts.revision_cookie)
             if pin is not None:
                 pinned = deployment.by_id.get(pin.revision_id)
-                if pinned is not None and pinned.weight and pin.expires > now and pin.generation >= pinned.since:
+                if pinned is not None and pin.expires > now and pinned.honours(pin.generation, now):
                     return Decision(pinned, COOKIE, b"")
                 # Room for the session pin: it goes before the slot.
                 if 0 <= pin.slot < SLOTS and deployment.slots:

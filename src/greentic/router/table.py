@@ -31,7 +31,11 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 @dataclass(frozen=True, slots=True)
 class RevisionRow:
-    """A revision that the router may reach. `since`: the generation at which it last entered the split."""
+    """A revision that the router may reach.
+
+    `since`: the generation at which it last entered the split; an older pin to it has ended. `honour_until` (unix
+    seconds): until then every pin to it is valid up to its own end, whatever its generation and the revision's share.
+    """
 
     revision_id: str
     host: str
@@ -39,6 +43,7 @@ class RevisionRow:
     draining: bool
     since: int
     name: str
+    honour_until: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,6 +212,7 @@ def _revision(value: Any, where: str) -> RevisionRow:
         draining=state == "draining",
         since=_integer(row, "since", f"revision {revision_id}", 0),
         name=_text({"name": row.get("name", "")}, "name", f"revision {revision_id}"),
+        honour_until=_integer(row, "honour_until", f"revision {revision_id}", 0),
     )
 
 

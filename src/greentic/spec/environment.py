@@ -14,7 +14,7 @@ from greentic.spec.identifiers import BundleId, Counter, CustomerId, EndpointId,
 from greentic.spec.parsing import Document, Flag, Text, absent
 from greentic.spec.references import Descriptor, InstanceId, RelativePath, SecretUri
 from greentic.spec.revision import OMITTED, Revision
-from greentic.spec.router_settings import RouterSettings
+from greentic.spec.router_settings import DEFAULT_PIN_SECONDS, RouterSettings
 from greentic.spec.traffic import TrafficSplit
 from greentic.spec.trust_root import TrustRootDocument
 
@@ -106,6 +106,12 @@ class HostConfig(Document):
     def listen_address(self) -> str:
         """Where the router listens: `ip:port`."""
         return self.listen_addr or DEFAULT_LISTEN_ADDRESS
+
+    @property
+    def pin_seconds(self) -> int:
+        """How long a visitor's promise to stay on a revision lasts."""
+        asked = self.router.pin_seconds if self.router is not None else None
+        return DEFAULT_PIN_SECONDS if asked is None else asked
 
 
 class PackBinding(Document):

@@ -7,6 +7,7 @@ elsewhere (a command line, a folder name) and raise `InvalidArgument` with the r
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field
@@ -57,6 +58,17 @@ def _timestamp(value: str) -> str:
     if match[3] > "28" and int(match[3]) > _days(int(match[1]), int(match[2])):
         raise ValueError("names a day that its month does not have")
     return value
+
+
+def unix_seconds(timestamp: str) -> float:
+    """The moment that a Timestamp names, as seconds since 1970 (UTC)."""
+    return datetime.fromisoformat(timestamp).timestamp()
+
+
+def seconds_after(timestamp: str, seconds: float) -> str:
+    """The Timestamp that lies `seconds` after another."""
+    later = datetime.fromisoformat(timestamp).astimezone(UTC) + timedelta(seconds=seconds)
+    return later.isoformat().replace("+00:00", "Z")
 
 
 def _days(year: int, month: int) -> int:

@@ -29,6 +29,7 @@ from greentic.spec.identifiers import (
 from greentic.spec.parsing import Flag, Payload, Text
 from greentic.spec.references import RelativePath
 from greentic.spec.revision import OMITTED, Drain, PackListEntry
+from greentic.spec.traffic import PinPolicy
 from greentic.spec.trust_root import TrustOperatorKeyPayload
 
 Value = TypeVar("Value")
@@ -229,6 +230,7 @@ class SetTrafficSplitPayload(Payload):
     updated_by: Text
     authorization_ref: Text = "auth.json"
     note: Text | None = None
+    pins: Asked[PinPolicy] | None = OMITTED
 
 
 class RollbackTrafficSplitPayload(Payload):
@@ -238,6 +240,7 @@ class RollbackTrafficSplitPayload(Payload):
     to_generation: Counter | None = None
     updated_by: Text
     note: Text | None = None
+    pins: Asked[PinPolicy] | None = OMITTED
 
 
 class ClearTrafficSplitPayload(Payload):

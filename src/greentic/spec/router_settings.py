@@ -12,6 +12,7 @@ from greentic.spec.parsing import Document, Flag, Text
 MAX_REPLICAS = 16
 SHORTEST_PIN_SECONDS = 1
 LONGEST_PIN_SECONDS = 30 * 24 * 3600
+DEFAULT_PIN_SECONDS = 3600
 
 
 def _network(value: str) -> str:

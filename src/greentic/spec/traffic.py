@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from greentic.spec.identifiers import (
     BasisPoints,
@@ -17,17 +18,50 @@ from greentic.spec.identifiers import (
 )
 from greentic.spec.parsing import Document, Text, absent
 from greentic.spec.revision import OMITTED
+from greentic.spec.router_settings import LONGEST_PIN_SECONDS
 
 SlotRun = tuple[Annotated[int, Field(ge=1, le=10_000, strict=True)], Annotated[int, Field(ge=0, strict=True)]]
 """(how many slots, index into `entries`)."""
 
 
+class PinMode(StrEnum):
+    """What becomes of visitors' pins when the dial moves."""
+
+    HONOUR = "honour"
+    GRACE = "grace"
+    EVICT = "evict"
+
+
+class PinPolicy(Document):
+    """What becomes of visitors' pins when the dial moves (reference 04, sections 1.4 and 1.11).
+
+    `honour`: pins to revisions that keep a share stay, those to one that leaves live until their own end. `grace`: all
+    stay as they are for `grace_seconds`, then end. `evict`: all end now, every visitor lands where the table says.
+    Where nothing is said, pins to revisions that keep a share stay and those to one that leaves end.
+    """
+
+    mode: PinMode
+    grace_seconds: Annotated[int, Field(ge=1, le=LONGEST_PIN_SECONDS, strict=True)] | None = OMITTED
+
+    @model_validator(mode="after")
+    def _grace_has_a_length(self) -> PinPolicy:
+        if (self.mode is PinMode.GRACE) != (self.grace_seconds is not None):
+            raise ValueError("grace_seconds is given with the mode grace, and only with it")
+        return self
+
+
 class SplitEntry(Document):
-    """One revision's share. `since` is the generation at which it last came from nothing to a share above 0."""
+    """One revision's share.
+
+    `since` is the generation at which it last came from nothing to a share above 0, or at which its older pins were
+    evicted. `honour_until` promises every pin to it, whatever its generation, that it holds until then (or its own
+    end); an entry without a share stands in the split for such a promise alone.
+    """
 
     revision_id: RevisionId
     weight_bps: BasisPoints
     since: Counter | None = OMITTED
+    honour_until: Timestamp | None = OMITTED
 
 
 class TrafficSplit(Document):
@@ -37,7 +71,8 @@ class TrafficSplit(Document):
     follows from the history of splits, not from the weights alone: a move changes as few slots as possible, and a
     rollback restores the identical table on every replica. A split of the reference has none; it is then laid out in
     entry order.
-    `note` says why, in the words of who moved the dial; `restored_generation` which split a rollback brought back.
+    `note` says why, in the words of who moved the dial; `restored_generation` which split a rollback brought back;
+    `pins` what the move asked to become of pins.
     """
 
     schema_: Literal["greentic.traffic-split.v1"] = Field("greentic.traffic-split.v1", alias="schema")
@@ -54,3 +89,4 @@ class TrafficSplit(Document):
     slots: tuple[SlotRun, ...] = Field(default=(), exclude_if=absent)
     note: Text | None = OMITTED
     restored_generation: Counter | None = OMITTED
+    pins: PinPolicy | None = OMITTED

@@ -7,6 +7,7 @@ from typing import Any
 from greentic.providers.local import keys, table
 from greentic.router.table import RoutingTable
 from greentic.spec.environment import Environment
+from greentic.spec.router_settings import RouterSettings
 
 D1, D2 = "01J00000000000000000000D01", "01J00000000000000000000D02"
 R1, R2, R3 = (f"01J00000000000000000000R0{number}" for number in (1, 2, 3))
@@ -108,6 +109,25 @@ def test_a_whole_row_that_the_router_takes(tmp_path: Any) -> None:
         "slots": [[100, 1], [9_900, 0]],
     }
     RoutingTable.parse({"version": 1, "env_id": "local", "keys": keys.ensure(tmp_path / "k"), "deployments": [found]})
+
+
+def test_a_promise_to_honour_pins_reaches_the_router_rounded_in_the_visitors_favour() -> None:
+    until = "2026-07-24T10:00:00.000001Z"
+    found = row(
+        environment(
+            {R1: "draining", R2: "ready"}, split([entry(R2, 10_000, since=5), entry(R1, 0, honour_until=until)])
+        )
+    )
+    assert [(one["revision_id"], one["since"], one.get("honour_until")) for one in found["revisions"]] == [
+        (R1, 0, 1_784_887_201),
+        (R2, 5, None),
+    ]
+
+
+def test_how_long_a_pin_lasts_is_a_setting() -> None:
+    found = environment({R1: "ready"})
+    host = found.host_config.model_copy(update={"router": RouterSettings(pin_seconds=60)})
+    assert row(found.model_copy(update={"host_config": host}))["pin_seconds"] == 60
 
 
 def test_the_slots_of_the_split_are_kept_and_mapped() -> None:

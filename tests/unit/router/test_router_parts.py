@@ -192,6 +192,28 @@ def test_the_order_of_selection(name: str, given: Facts, revision_id: str, reaso
         assert decision.set_cookie == b""[:0] or reason == "preview"
 
 
+@pytest.mark.parametrize("state", ["ready", "draining"])
+def test_a_revision_without_a_share_honours_its_pins_while_it_is_told_to(state: str) -> None:
+    rows = document()["deployments"][0]["revisions"]
+    rows[2] |= {"state": state, "honour_until": 1_500}
+    deployment = compiled(revisions=rows)
+    for generation in (0, 5):
+        assert select(deployment, RING, facts("R3", generation=generation), 1_499.9).reason == "cookie"
+        assert select(deployment, RING, facts("R3", generation=generation, slot=7_000), 1_500).reason == "slot"
+    assert select(deployment, RING, facts("R3", expires=1_200, slot=7_000), 1_300).reason == "slot", "its own end"
+    drawn = {select(deployment, RING, NO_FACTS, 1_000).revision.revision_id for _ in range(50)}
+    assert drawn == {"R1", "R2"}, "a promise to some brings nobody new"
+
+
+def test_a_revision_with_a_share_honours_pins_that_were_evicted_later_on() -> None:
+    rows = document()["deployments"][0]["revisions"]
+    rows[1]["honour_until"] = 1_500
+    deployment = compiled(revisions=rows)
+    assert select(deployment, RING, facts("R2", generation=3), 1_499).reason == "cookie"
+    assert select(deployment, RING, facts("R2", generation=3), 1_500).reason == "slot"
+    assert select(deployment, RING, facts("R2", generation=4), 1_500).reason == "cookie"
+
+
 @pytest.mark.parametrize("revision_id", ["R4", "R9"])
 def test_a_preview_that_was_asked_for_and_cannot_be_is_denied(revision_id: str) -> None:
     with pytest.raises(Denied):

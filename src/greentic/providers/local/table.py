@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from math import ceil
 from typing import Any
 
 from greentic.spec.deployment import BundleDeployment, DeploymentStatus
 from greentic.spec.environment import Environment
+from greentic.spec.identifiers import unix_seconds
 from greentic.spec.lifecycle import Lifecycle
 from greentic.spec.revision import Revision
 from greentic.spec.rules import canonical_host, canonical_prefix
+from greentic.spec.traffic import SplitEntry
 
-PIN_SECONDS = 3600
 _LISTED = frozenset({Lifecycle.READY, Lifecycle.DRAINING})
 
 
@@ -52,7 +54,7 @@ def _deployment(
 ) -> dict[str, Any]:
     binding = deployment.route_binding
     split = environment.split(deployment.deployment_id)
-    since = {entry.revision_id: entry.since or 0 for entry in split.entries} if split is not None else {}
+    entries = {entry.revision_id: entry for entry in split.entries} if split is not None else {}
     listed = [
         revision
         for revision in environment.revisions_of(deployment.deployment_id)
@@ -70,19 +72,28 @@ def _deployment(
         "hosts": [canonical_host(host) for host in binding.hosts],
         "path_prefixes": [canonical_prefix(prefix) for prefix in binding.path_prefixes],
         "generation": generation(environment, deployment),
-        "pin_seconds": PIN_SECONDS,
+        "pin_seconds": environment.host_config.pin_seconds,
         "revisions": [
             {
                 "revision_id": revision.revision_id,
                 "address": addresses[revision.revision_id],
                 "state": "draining" if _draining(revision, draining) else "ready",
-                "since": since.get(revision.revision_id, 0),
+                **_promise(entries.get(revision.revision_id)),
                 "name": f"v{revision.sequence}",
             }
             for revision in listed
         ],
         "slots": _slots(environment, deployment, [revision.revision_id for revision in listed]),
     }
+
+
+def _promise(entry: SplitEntry | None) -> dict[str, int]:
+    """Which pins to a revision hold: those as young as `since`, and all of them before `honour_until`."""
+    if entry is None:
+        return {"since": 0}
+    # The router counts whole seconds: a promise is rounded in the visitor's favour.
+    until = {} if entry.honour_until is None else {"honour_until": ceil(unix_seconds(entry.honour_until))}
+    return {"since": entry.since or 0, **until}
 
 
 def _draining(revision: Revision, draining: Collection[str]) -> bool:

@@ -74,7 +74,11 @@ def verify(invocation: Invocation, file: Path | None, trusted: Path | None, head
 @click.option("--since", type=click.IntRange(min=0), default=0, metavar="N", help="Only entries after number N.")
 @verb("audit", "export", view=lambda result: _view_exported(result))
 def export(invocation: Invocation, output: Path | None, since: int) -> Any:
-    """Write the log as JSON lines that `gtc op audit verify FILE` accepts."""
+    """Write the log as JSON lines that `gtc op audit verify FILE` accepts.
+
+    Without --output the log itself goes to standard output, with --json too: an envelope around it would be no log that
+    can be verified, and would hold all of it in memory. With --output, --json prints the usual envelope.
+    """
     import sys
 
     from greentic.operations import audit as operations

@@ -14,7 +14,7 @@ from greentic.cli.invocation import Concluded, Invocation, verb
 @click.option("--offline", is_flag=True, help="Do not ask the running data plane.")
 @verb("env", "doctor", view=lambda result: _view(result))
 async def doctor(invocation: Invocation, name: str | None, offline: bool) -> Any:
-    """Check everything, even of a broken environment; each finding has its fix. Exits 1 when there are errors."""
+    """Check everything, even of a broken environment; each finding has its fix. Exits 1 on any, warnings too."""
     from greentic.operations import doctor as operations
 
     result = await operations.examine(invocation.context(), name or invocation.environment_id, live=not offline)

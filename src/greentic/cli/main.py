@@ -36,6 +36,7 @@ OPERATIONS = {
     "backup": ("greentic.cli.backup:backup", "Go back to an earlier document."),
     "trust-root": ("greentic.cli.trust_root:trust_root", "Whose signatures count."),
     "policy": ("greentic.cli.policy:policy", "Who may change what."),
+    "updates": ("greentic.cli.updates:updates", "Where updates come from, and what they lead to."),
 }
 
 

@@ -43,7 +43,15 @@ def create(environment: Environment | None, payload: CreateEnvironmentPayload, c
 def update(environment: Environment, payload: UpdateEnvironmentPayload, command: Command, now: str) -> Outcome:
     """Change the name and host settings that are named; the others stay."""
     host: dict[str, Any] = {}
-    for field in ("region", "tenant_org_id", "listen_addr", "public_base_url", "gui_enabled", "stamp_revision"):
+    for field in (
+        "region",
+        "tenant_org_id",
+        "listen_addr",
+        "public_base_url",
+        "gui_enabled",
+        "stamp_revision",
+        "router",
+    ):
         change: FieldUpdate[Any] | None = getattr(payload, field)
         if change is not None:
             host[field] = change.applied()

@@ -36,7 +36,7 @@ NEEDED = (Slot.DEPLOYER, Slot.SECRETS, Slot.TELEMETRY, Slot.SESSIONS, Slot.STATE
 
 
 async def examine(context: Context, environment_id: str, *, live: bool = True) -> dict[str, Any]:
-    """Every finding; `ok` when there is none of severity `error`. NotFound only when there is no such folder at all."""
+    """Every finding; `ok` when there is none, of either severity. NotFound only when there is no such folder at all."""
     folder = files(context).artifacts(environment_id)
     if not folder.is_dir():
         raise NotFound(
@@ -66,7 +66,7 @@ async def examine(context: Context, environment_id: str, *, live: bool = True) -
             found += await _live(context, stored)
     return {
         "environment_id": environment_id,
-        "ok": not any(one.severity == "error" for one in found),
+        "ok": not found,
         "findings": [asdict(one) for one in found],
         "checked_at": context.now(),
     }

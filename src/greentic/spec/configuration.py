@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import field_validator
+from pydantic import AfterValidator, field_validator
 
 from greentic.spec.environment import ListenAddress, PublicBaseUrl
 from greentic.spec.parsing import Flag, Payload, Text
-from greentic.spec.router_settings import FIELDS, RouterSettings
+from greentic.spec.router_settings import FIELDS, RouterSettings, closed
 
 HOST_SETTINGS = ("region", "tenant_org_id", "listen_addr", "public_base_url", "gui_enabled", "stamp_revision")
 CLEARABLE = (*HOST_SETTINGS, "router", *(f"router.{field}" for field in FIELDS))
@@ -24,15 +24,8 @@ class SetConfigPayload(Payload):
     public_base_url: PublicBaseUrl | None = None
     gui_enabled: Flag | None = None
     stamp_revision: Flag | None = None
-    router: RouterSettings | None = None
+    router: Annotated[RouterSettings, AfterValidator(closed)] | None = None
     clear: tuple[Text, ...] = ()
-
-    @field_validator("router")
-    @classmethod
-    def _known(cls, value: RouterSettings | None) -> RouterSettings | None:
-        if value is not None and value.model_extra:
-            raise ValueError(f"holds {sorted(value.model_extra)[0]!r}, which is none of {', '.join(FIELDS)}")
-        return value
 
     @field_validator("clear")
     @classmethod

@@ -21,6 +21,7 @@ from greentic.spec.manifest_text import ManifestText, Path, read_text
 from greentic.spec.parsing import MAX_LISTED, Flag, Json, Payload, Text, problems
 from greentic.spec.references import Descriptor, InstanceId, SecretUri
 from greentic.spec.revision import Drain
+from greentic.spec.router_settings import RouterSettings, closed
 from greentic.spec.weights import parse_share
 
 SCHEMA = "greentic.env-manifest.v1"
@@ -62,7 +63,7 @@ SecretPath = Annotated[str, Field(max_length=MAX_OPAQUE), AfterValidator(secret_
 class HostSection(Payload):
     """`environment`: which one it is, and how it meets the world. What is not said stays as it is.
 
-    `stamp_revision` is ours: the reference does not know it.
+    `stamp_revision` and `router` are ours: the reference does not know them.
     """
 
     id: NewEnvironmentId
@@ -73,6 +74,7 @@ class HostSection(Payload):
     public_base_url: PublicBaseUrl | None = None
     gui_enabled: Flag | None = None
     stamp_revision: Flag | None = None
+    router: Annotated[RouterSettings, AfterValidator(closed)] | None = None
 
 
 class SecretEntry(Payload):
@@ -215,7 +217,7 @@ class ClusterSection(Payload):
 
 
 class UpdatesSection(Payload):
-    """The channel that updates come through. `trust_did: null` says none; absent leaves the choice to the fleet."""
+    """The channel that updates come through. `trust_did: null` says that keys are trusted by hand."""
 
     plan_endpoint: Said | None = None
     trust_did: Said | None = None

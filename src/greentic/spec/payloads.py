@@ -29,6 +29,7 @@ from greentic.spec.identifiers import (
 from greentic.spec.parsing import Flag, Payload, Text
 from greentic.spec.references import RelativePath
 from greentic.spec.revision import OMITTED, Drain, PackListEntry
+from greentic.spec.router_settings import RouterSettings
 from greentic.spec.traffic import PinPolicy
 from greentic.spec.trust_root import TrustOperatorKeyPayload
 
@@ -121,9 +122,11 @@ class UpdateEnvironmentPayload(Payload):
     public_base_url: FieldUpdate[PublicBaseUrl] | None = None
     gui_enabled: FieldUpdate[Flag] | None = None
     stamp_revision: FieldUpdate[Flag] | None = None
+    router: FieldUpdate[RouterSettings] | None = None
 
     @field_validator(
-        "region", "tenant_org_id", "listen_addr", "public_base_url", "gui_enabled", "stamp_revision", mode="before"
+        *("region", "tenant_org_id", "listen_addr", "public_base_url", "gui_enabled", "stamp_revision", "router"),
+        mode="before",
     )
     @classmethod
     def _keep(cls, value: Any) -> Any:

@@ -78,3 +78,11 @@ class RouterSettings(Document):
 
 
 FIELDS = tuple(RouterSettings.model_fields)
+
+
+def closed(settings: RouterSettings) -> RouterSettings:
+    """`settings` as somebody asks for them: a name that is no setting is refused there, although documents keep it."""
+    unknown = sorted(settings.model_extra or ())
+    if unknown:
+        raise ValueError(f"holds {unknown[0]!r}, which is none of {', '.join(FIELDS)}")
+    return settings

@@ -42,11 +42,13 @@ _DOCUMENTS: Mapping[str, str] = {
     "greentic.store-rbac.v1": "store_access:StoreAccess",
 }
 """By schema discriminator: the module of this room and the type in it, loaded when it is asked for."""
+MANIFEST = "greentic.env-manifest.v1"
+"""Asked for rather than kept: it refuses unknown keys, so it is a payload and not among `documents`."""
 
 
 def names() -> tuple[str, ...]:
-    """The schema discriminators of the documents; loads none of them."""
-    return tuple(_DOCUMENTS)
+    """The schema discriminators of the documents and of the manifest; loads none of them."""
+    return (*_DOCUMENTS, MANIFEST)
 
 
 @cache
@@ -69,11 +71,15 @@ def schema(name: str) -> dict[str, Any]:
 
     `$id` is the discriminator as a URN; a document of that kind must carry the discriminator itself.
     """
+    if name == MANIFEST:
+        from greentic.spec.manifest import Manifest
+
+        return _generate(Manifest, name)
     model = document(name)
     if model is None:
         raise NotFound(
-            f"there is no document '{name}'; known are {', '.join(_DOCUMENTS)}",
-            details={"schemas": list(_DOCUMENTS)},
+            f"there is no document '{name}'; known are {', '.join(names())}",
+            details={"schemas": list(names())},
             next_step="gtc schema list",
         )
     generated = _generate(model, name)

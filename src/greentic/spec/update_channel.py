@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from greentic.spec.errors import InvalidArgument
 from greentic.spec.identifiers import Counter, EnvironmentId
-from greentic.spec.parsing import Document, Flag, Text
+from greentic.spec.parsing import Document, Flag, Payload, Text
 from greentic.spec.revision import OMITTED
 
 DEFAULT_TRUST_DID = "did:web:trust.greentic.cloud"
@@ -18,6 +19,20 @@ DEFAULT_PLAN_ENDPOINT = "https://updates.greentic.cloud/v1/environments/_/plan"
 """Written when a channel is enabled without an endpoint; never assumed when a document is read."""
 DEFAULT_POLL_SECONDS = 3_600
 LEAST_POLL_SECONDS = 60
+
+
+MAX_POLL_SECONDS = 30 * 24 * 3600
+_HTTPS = re.compile(r"https://[A-Za-z0-9._-]+(:[0-9]{1,5})?(/[!-~]*)?")
+_LOOPBACK = re.compile(r"http://(localhost|127\.0\.0\.1|\[::1\])(:[0-9]{1,5})?(/[!-~]*)?")
+
+
+def _address(value: str) -> str:
+    if not _HTTPS.fullmatch(value) and not _LOOPBACK.fullmatch(value):
+        raise ValueError("must be an https address, or http to this machine itself")
+    return value
+
+
+ChannelAddress = Annotated[Text, AfterValidator(_address)]
 
 
 class UpdateAction(StrEnum):
@@ -81,3 +96,27 @@ class UpdateChannelConfig(Document):
         """The document with `action` in both fields; older readers see `apply` as `stage`."""
         legacy = "record_only" if action is UpdateAction.RECORD_ONLY else "stage"
         return self.model_copy(update={"on_update": action, "on_notify": legacy})
+
+
+class ConfigureUpdatesPayload(Payload):
+    """Settings of the channel; an absent one is kept (reference 01, `updates config-set`)."""
+
+    enabled: Flag | None = None
+    on_notify: UpdateAction | None = None
+    poll_interval_secs: Annotated[int, Field(ge=LEAST_POLL_SECONDS, le=MAX_POLL_SECONDS, strict=True)] | None = None
+    plan_endpoint: ChannelAddress | None = None
+    push_enabled: Flag | None = None
+    stream_endpoint: ChannelAddress | None = None
+
+
+def configured(
+    present: UpdateChannelConfig | None, environment_id: str, payload: ConfigureUpdatesPayload
+) -> UpdateChannelConfig:
+    """The channel after `payload`: what it does not name stays. Enabling without an endpoint writes the default."""
+    channel = present or UpdateChannelConfig(environment_id=environment_id)
+    named = ("enabled", "poll_interval_secs", "plan_endpoint", "push_enabled", "stream_endpoint")
+    changes = {field: value for field in named if (value := getattr(payload, field)) is not None}
+    if payload.enabled and payload.plan_endpoint is None and channel.plan_endpoint is None:
+        changes["plan_endpoint"] = DEFAULT_PLAN_ENDPOINT
+    changed = channel.model_copy(update=changes)
+    return changed if payload.on_notify is None else changed.with_action(payload.on_notify)

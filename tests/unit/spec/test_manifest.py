@@ -109,7 +109,7 @@ def test_the_example_of_the_reference_is_read() -> None:
         ("environment.name", "  ", "environment.name", "blank"),
         ("environment.listen_addr", "8080", "environment.listen_addr", "ip:port"),
         ("environment.public_base_url", "https://a.test/x", "environment.public_base_url", "path"),
-        ("environment.gui_enabled", "yes", "environment.gui_enabled", "bool"),
+        ("environment.gui_enabled", "yes", "environment.gui_enabled", "true or false"),
         ("environment.colour", "red", "environment.colour", "known key"),
         ("trust_root", "other", "trust_root", "bootstrap"),
         ("colour", "red", "colour", "known key"),

@@ -102,7 +102,7 @@ def test_a_refusal_lists_each_problem_with_its_place() -> None:
     assert refusal.value.rule == "Malformed"
     assert refusal.value.details["problems"] == [
         {"path": "revision_id", "message": "is required"},
-        {"path": "packs.0.pack_id", "message": "must be a text"},
+        {"path": "packs.0.pack_id", "message": "must be a text; in YAML, put it in quotes"},
         {"path": "packs.0.path", "message": "must stay inside the environment's folder"},
         {"path": "packs.0.digest", "message": "is required"},
     ]

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from greentic.operations import secrets
+from greentic.operations import secrets, updates
 from greentic.operations.context import Context
 from greentic.spec.capabilities import Slot
 from greentic.spec.deployment import BundleDeployment, DeploymentStatus
@@ -15,6 +15,7 @@ from greentic.spec.environment import Environment, ExtensionBinding, MessagingEn
 from greentic.spec.errors import InputOutput
 from greentic.spec.manifest import SCHEMA
 from greentic.spec.revision import Revision
+from greentic.spec.update_channel import UpdateChannelConfig
 
 
 def export(context: Context, environment_id: str, output: Path | None) -> dict[str, Any]:
@@ -49,7 +50,7 @@ def document_of(
     warnings: list[str] = []
     host = environment.host_config.to_json()
     host.pop("env_id")
-    known = ("region", "tenant_org_id", "listen_addr", "public_base_url", "gui_enabled", "stamp_revision")
+    known = ("region", "tenant_org_id", "listen_addr", "public_base_url", "gui_enabled", "stamp_revision", "router")
     section = {"id": environment.environment_id, **({"name": environment.name} if environment.name.strip() else {})}
     document: dict[str, Any] = {
         "schema": SCHEMA,
@@ -67,6 +68,9 @@ def document_of(
         document["extensions"] = [_binding(one, folder, base) for one in environment.extensions]
     if environment.messaging_endpoints:
         document["messaging_endpoints"] = [_endpoint(one, warnings) for one in environment.messaging_endpoints]
+    channel = updates.load(folder)
+    if channel is not None:
+        document["updates"] = _updates(channel, updates.trusted_dids(folder), warnings)
     return document, warnings
 
 
@@ -168,3 +172,16 @@ def _yaml(document: dict[str, Any]) -> str:
     out = StringIO()
     yaml.dump(document, out)
     return out.getvalue()
+
+
+def _updates(channel: UpdateChannelConfig, dids: frozenset[str], warnings: list[str]) -> dict[str, Any]:
+    named = ("plan_endpoint", "poll_interval_secs", "push_enabled", "stream_endpoint")
+    section = {field: value for field in named if (value := getattr(channel, field)) is not None}
+    if len(dids) > 1:
+        warnings.append(f"a manifest names one trust_did; the keys of {', '.join(sorted(dids))} are trusted")
+    return {
+        "enabled": bool(channel.enabled),
+        "trust_did": min(dids, default=None),
+        "on_notify": channel.resolved().action.value.replace("_", "-"),
+        **section,
+    }

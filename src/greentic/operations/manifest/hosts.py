@@ -11,9 +11,10 @@ from greentic.operations.manifest.tasks import BootstrapTrust, CreateEnvironment
 from greentic.spec.environment import public_base_url
 from greentic.spec.manifest import Manifest
 from greentic.spec.payloads import DEFAULT_PACKS, CreateEnvironmentPayload, UpdateEnvironmentPayload
+from greentic.spec.router_settings import RouterSettings
 from greentic.store.policies import LOCAL
 
-_SETTINGS = ("region", "tenant_org_id", "listen_addr", "gui_enabled", "stamp_revision")
+_SETTINGS = ("region", "tenant_org_id", "listen_addr", "gui_enabled", "stamp_revision", "router")
 
 
 def environment_step(manifest: Manifest, recorded: Recorded, keyed: Keyed) -> Step:
@@ -58,12 +59,12 @@ def environment_step(manifest: Manifest, recorded: Recorded, keyed: Keyed) -> St
 def host_step(manifest: Manifest, recorded: Recorded, keyed: Keyed) -> Step | None:
     """The host settings that are declared, None when none is."""
     wanted, found = manifest.environment, recorded.environment
-    declared = {field: value for field in _SETTINGS if (value := getattr(wanted, field)) is not None}
+    declared = {field: _plain(value) for field in _SETTINGS if (value := getattr(wanted, field)) is not None}
     if not declared and wanted.name is None:
         return None
     before: dict[str, Any] = dict.fromkeys(declared)
     if found is not None:
-        before = {field: getattr(found.host_config, field) for field in declared}
+        before = {field: _plain(getattr(found.host_config, field)) for field in declared}
     after = {field: value for field, value in declared.items() if before[field] != value}
     document: dict[str, Any] = {field: {"value": value} for field, value in after.items()}
     if wanted.name is not None and found is not None and found.name != wanted.name:
@@ -81,6 +82,10 @@ def host_step(manifest: Manifest, recorded: Recorded, keyed: Keyed) -> Step | No
         keyed("update-host-config", wanted.id, after),
         UpdateHost(UpdateEnvironmentPayload.model_validate(document)),
     )
+
+
+def _plain(value: Any) -> Any:
+    return value.to_json() if isinstance(value, RouterSettings) else value
 
 
 def policy_step(manifest: Manifest, recorded: Recorded, actor: str, keyed: Keyed) -> Step | None:

@@ -12,6 +12,7 @@ from greentic.operations.manifest.plan import Missing
 from greentic.spec.deployment import BundleDeployment, Overrides
 from greentic.spec.environment import Environment
 from greentic.spec.manifest import BundleEntry, Manifest
+from greentic.spec.update_channel import UpdateChannelConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,7 @@ class Recorded:
     - `lawless`: the environment was just made and has no policy yet.
     - `unfinished`: an earlier run stopped before its end, so routers may not know all that is recorded; None when not.
       These are the revisions that the run was to remove, whose files may still be there.
+    - `channel`: the update channel, None when there is none; `dids`: those whose keys were trusted by a manifest.
     - `mine`, `others`: the claims of this manifest, and those of every other one.
     """
 
@@ -68,6 +70,8 @@ class Recorded:
     trusted: bool = False
     lawless: bool = False
     unfinished: frozenset[str] | None = None
+    channel: UpdateChannelConfig | None = None
+    dids: frozenset[str] = frozenset()
     mine: Claims = field(default_factory=Claims)
     others: Claims = field(default_factory=Claims)
 

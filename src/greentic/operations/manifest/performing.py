@@ -18,6 +18,7 @@ from greentic.operations import (
     secrets,
     traffic,
     trust_root,
+    updates,
 )
 from greentic.operations.context import Context, desired
 from greentic.operations.manifest.plan import Step
@@ -28,6 +29,7 @@ from greentic.operations.manifest.tasks import (
     BootstrapTrust,
     Bring,
     Change,
+    ConfigureUpdates,
     CreateEnvironment,
     Deploy,
     InitPolicy,
@@ -36,6 +38,7 @@ from greentic.operations.manifest.tasks import (
     RemoveDeployment,
     Republish,
     RetireRevision,
+    TrustDid,
     UpdateDeployment,
     UpdateHost,
 )
@@ -100,6 +103,10 @@ class Performer:
                 await revisions.archive(context, name, self._revision(context, revision_id))
             case RemoveDeployment(deployment_id):
                 await retire.retire(context, name, deployment_id)
+            case TrustDid(did):
+                updates.trust_did(context, name, did)
+            case ConfigureUpdates(channel):
+                updates.configure(unguarded, name, channel)
             case Republish(gone):
                 self._sweep(gone)
                 return await _republish(context, name)

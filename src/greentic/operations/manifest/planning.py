@@ -1,15 +1,15 @@
 """The plan: a resolved manifest and a recorded environment to ordered steps. Pure.
 
 Order (reference 01, section 5.4): the environment, host settings, trust root, env-packs, secrets, the bundles one
-by one, routes that change hands, extensions, endpoints; then what is pruned; last the routers, when an earlier run
-left them behind.
+by one, routes that change hands, extensions, endpoints; then what is pruned, and the update channel; last the
+routers, when an earlier run left them behind.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from greentic.operations.manifest import bindings, bundles, endpoints, hosts, pruning
+from greentic.operations.manifest import bindings, bundles, endpoints, hosts, pruning, updates
 from greentic.operations.manifest.bundles import BundlePlan, Keyed
 from greentic.operations.manifest.held import Held, held_by
 from greentic.operations.manifest.inputs import Recorded, Resolved
@@ -19,7 +19,6 @@ from greentic.operations.manifest.pruning import Leftover
 from greentic.operations.manifest.routes import Wish, handover, parked
 from greentic.operations.manifest.tasks import Republish, UpdateDeployment
 from greentic.spec.deployment import BundleDeployment, DeploymentStatus
-from greentic.spec.errors import NotImplementedYet
 from greentic.spec.payloads import UpdateDeploymentPayload
 
 
@@ -32,7 +31,6 @@ def make_plan(
     reached from what is recorded: routes that clash, endpoints of another type, something pruned that is still needed.
     """
     manifest = resolved.manifest
-    _refuse_unknown(resolved)
     environment_id = manifest.environment.id
     epoch = f"{recorded.generation}:{key or ''}"
 
@@ -65,8 +63,14 @@ def make_plan(
         names = [*left.names(), *(f"{revision.bundle_id} v{revision.sequence}" for revision in old)]
         shown = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
         warnings.append(f"described no more and left alone without --prune: {shown}")
+    steps += updates.update_steps(manifest, recorded, keyed)
     steps += _republished(recorded, environment_id, keyed)
-    warnings = [*_unused(resolved), *(warning for one in plans for warning in one.warnings), *warnings]
+    warnings = [
+        *_unused(resolved),
+        *updates.unverifiable(manifest, recorded),
+        *(warning for one in plans for warning in one.warnings),
+        *warnings,
+    ]
     pins = {
         "manifest": resolved.digest,
         **{
@@ -177,10 +181,3 @@ def _claims(resolved: Resolved, recorded: Recorded, plans: list[BundlePlan], lef
 def _unused(resolved: Resolved) -> list[str]:
     sections = [name for name in ("cluster", "vault_bootstrap") if getattr(resolved.manifest, name) is not None]
     return [f"the section {name} describes a cluster to be made; apply leaves it alone" for name in sections]
-
-
-def _refuse_unknown(resolved: Resolved) -> None:
-    if resolved.manifest.updates is not None:
-        raise NotImplementedYet(
-            "the section updates cannot be applied yet", next_step="take it out of the manifest for now"
-        )

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from greentic.operations import updates
 from greentic.operations.context import Context
 from greentic.operations.manifest import matching, ownership
 from greentic.operations.manifest.digests import ArtifactDigests
@@ -104,6 +105,8 @@ def gather(context: Context, source: Source) -> Gathered:
         and name != LOCAL
         and not (folder / "policy.json").exists(),
         unfinished=_unfinished(folder),
+        channel=None if stored is None else updates.load(folder),
+        dids=frozenset() if stored is None else updates.trusted_dids(folder),
         mine=mine,
         others=others,
     )

@@ -17,6 +17,7 @@ from greentic.spec.payloads import (
     UpdateDeploymentPayload,
     UpdateEnvironmentPayload,
 )
+from greentic.spec.update_channel import ConfigureUpdatesPayload
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +135,20 @@ class RemoveDeployment:
 
 
 @dataclass(frozen=True, slots=True)
+class TrustDid:
+    """Trust the keys that a did:web names."""
+
+    did: str
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigureUpdates:
+    """Set the channel that updates come through."""
+
+    payload: ConfigureUpdatesPayload
+
+
+@dataclass(frozen=True, slots=True)
 class Republish:
     """Tell the routers everything again, and remove the files of the revisions `gone` that are recorded no more."""
 
@@ -154,5 +169,7 @@ Task = (
     | MoveTraffic
     | RetireRevision
     | RemoveDeployment
+    | TrustDid
+    | ConfigureUpdates
     | Republish
 )

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from greentic.spec.errors import Conflict, InputOutput
-from greentic.spec.manifest import SCHEMA, Manifest
+from greentic.spec.manifest import SCHEMA
 
 TEMPLATE = """\
 # One file describes an environment. Look:  gtc op env plan -f {name}
@@ -58,9 +58,6 @@ def write_template(path: Path) -> dict[str, Any]:
 
 def schema() -> dict[str, Any]:
     """The JSON Schema of a manifest. What spans its parts is in `spec.manifest_rules`."""
-    body = Manifest.model_json_schema(by_alias=True, mode="validation")
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "$id": f"urn:greentic:schema:{SCHEMA}",
-        **body,
-    }
+    from greentic.spec import schemas
+
+    return schemas.schema(SCHEMA)

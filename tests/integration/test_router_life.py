@@ -604,20 +604,6 @@ def test_the_router_ends_when_its_parent_is_killed(tmp_path: Any) -> None:
         os.close(descriptor)
 
 
-def test_the_access_log_is_json_and_holds_no_query() -> None:
-    with staged() as stage:
-        stage.start_router("--access-log")
-        configure(stage, answering(b"x"))
-        stage.get("/path?secret=1", "X-Request-Id: r1")
-        stage.run(stage.control.stop(0))
-        assert stage.process.stderr is not None
-        (line,) = stage.process.stderr.read().splitlines()
-        record = json.loads(line)
-        assert (record["request_id"], record["path"], record["status"]) == ("r1", "/path", 200)
-        assert (record["revision"], record["reason"]) == ("R1", "sequence")
-        assert b"secret" not in line
-
-
 def test_the_router_starts_without_heavy_imports() -> None:
     code = "import greentic.router.process, sys; print([m for m in ('pydantic', 'rich', 'click') if m in sys.modules])"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -53,6 +53,7 @@ class ClientConnection(asyncio.Protocol):
         "_tunnel",
         "peer",
         "phase",
+        "sent",
         "since",
         "transport",
         "write_paused",
@@ -72,6 +73,8 @@ class ClientConnection(asyncio.Protocol):
         self._stalled_since = 0.0
         self._stalled_size = -1
         self.write_paused = False
+        self.sent = 0
+        """Bytes given to this client so far."""
         self.phase = IDLE
         self.since = gateway.now
         self.peer = b"unknown"
@@ -237,6 +240,7 @@ class ClientConnection(asyncio.Protocol):
 
     def write(self, data: bytes) -> None:
         """Send `data` to the client."""
+        self.sent += len(data)
         self.transport.write(data)
 
     def forwarded_lines(self, host_field: bytes) -> list[bytes]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from greentic.router.cookie import MAX_AGE_SECONDS, CookieMint, KnownCookies
 from greentic.router.limits import Limits
 from greentic.router.matching import Matcher
-from greentic.router.sequence import VisitorSequence
+from greentic.router.sequence import Draws, VisitorSequence
 from greentic.router.table import DeploymentRow, RoutingTable
 
 
@@ -52,7 +52,7 @@ class CompiledDeployment:
     revisions: tuple[CompiledRevision, ...]
     by_id: dict[str, CompiledRevision]
     slots: bytes
-    visitors: VisitorSequence
+    visitors: Draws
     shape: tuple[object, ...]
     mint: CookieMint
     cookie_name: bytes

@@ -1,8 +1,8 @@
 """The control socket between a router process and its parent: the messages and the parent's side.
 
-Parent to router: `configure`, `report`, `drain`, `stop`; each carries a number in `request`, and answers
+Parent to router: `configure`, `report`, `explain`, `drain`, `stop`; each carries a number in `request`, and answers
 carry it back, so that they may come in any order. Router to parent: `ready` once, then `acknowledged`,
-`refused`, `report`, `drained`. The socket is an inherited, connected Unix stream socket; nothing on it is
+`refused`, `report`, `explained`, `drained`. The socket is an inherited, connected Unix stream socket; nothing on it is
 secret to its two ends, and nothing else can open it.
 """
 
@@ -90,6 +90,15 @@ class RouterControl(asyncio.Protocol):
         """
         answer = await self._ask({"type": "report"}, timeout)
         return {key: value for key, value in answer.items() if key not in ("type", "request")}
+
+    async def explain(self, request_id: str, timeout: float = ANSWER_SECONDS) -> list[dict[str, Any]]:
+        """Why the requests with that id went where they went, as far as the router still knows them; the shape is that
+        of `greentic.router.explaining.explanation`.
+        """
+        matches: list[dict[str, Any]] = (await self._ask({"type": "explain", "request_id": request_id}, timeout))[
+            "matches"
+        ]
+        return matches
 
     async def drain(self, revision_id: str, deadline_seconds: float, timeout: float | None = None) -> DrainReport:
         """Wait until nothing is in flight to the revision, at most `deadline_seconds`, then cut the rest.

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable
 from typing import Any, Final, cast
 
+from greentic.router.ended import KEPT
 from greentic.router.frames import FrameReader, encode_frame
 from greentic.router.gateway import Gateway
 from greentic.spec.errors import GreenticError, InvalidArgument, SpecViolation
@@ -59,6 +60,12 @@ class ControlServer(asyncio.Protocol):
                 self._send({"type": "acknowledged", "request": request, **acknowledged})
             case "report":
                 self._send({"type": "report", "request": request, **self._gateway.report()})
+            case "explain":
+                wanted = message.get("request_id")
+                if not isinstance(wanted, str):
+                    raise InvalidArgument("explain needs a request_id")
+                matches = self._gateway.explain(wanted.encode())
+                self._send({"type": "explained", "request": request, "kept": KEPT, "matches": matches})
             case "drain":
                 revision_id = message.get("revision_id")
                 if not isinstance(revision_id, str):

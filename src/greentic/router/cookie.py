@@ -79,6 +79,11 @@ class CookieMint:
         self._deployment_id = deployment_id
         self._heads = [self._head(revision_id, generation) for revision_id in revision_ids]
 
+    @property
+    def ring(self) -> KeyRing:
+        """The keys that cookies of this deployment are signed with."""
+        return self._ring
+
     def _head(self, revision_id: str, generation: int) -> bytes:
         fixed = {"e": self._env_id, "t": self._tenant, "d": self._deployment_id, "r": revision_id, "g": generation}
         fixed["k"] = self._key.kid

@@ -11,6 +11,7 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Final
 
+from greentic.router.ended import PATH_BYTES, Ended
 from greentic.router.fields import STREAM_TYPES
 from greentic.router.heads import facts_of, last_chunk, request_bytes, response_onward
 from greentic.router.matching import AmbiguousPath
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from greentic.router.gateway import Gateway
     from greentic.router.request_head import RequestHead
     from greentic.router.response_head import ResponseHead
+    from greentic.router.selection import Facts
     from greentic.router.tally import Tally
     from greentic.router.upstream import UpstreamConnection
 
@@ -45,7 +47,6 @@ class Exchange:
         "_over",
         "_pending",
         "_pending_bytes",
-        "_received",
         "_response_started",
         "_retried",
         "_stamp",
@@ -53,16 +54,22 @@ class Exchange:
         "_tally",
         "_tunnel",
         "_upstream",
+        "answered",
         "began",
         "client",
         "closes",
         "decision",
         "deployment",
+        "error",
+        "facts",
         "head",
+        "received",
         "rechunks",
         "refusal",
         "request_complete",
         "request_id",
+        "selected_at",
+        "sent_before",
         "status",
     )
 
@@ -88,12 +95,16 @@ class Exchange:
         self._tunnel: Tunnel | None = None
         self._pending: list[bytes] = []
         self._pending_bytes = 0
-        self._received = 0
+        self.received = 0
         self._started = False
         self._response_started = False
         self._retried = False
         self._over = False
         self._stamp = False
+        self.facts: Facts | None = None
+        self.selected_at = self.answered = 0.0
+        self.error: str | None = None
+        self.sent_before = client.sent
         self.status = 0
         self.began = time.monotonic()
 
@@ -111,6 +122,7 @@ class Exchange:
     def start(self) -> None:
         """It is this request's turn."""
         self._started = True
+        self.sent_before = self.client.sent
         if self.refusal is not None:
             self._answer(self.refusal)
             return
@@ -137,9 +149,10 @@ class Exchange:
         if route is None:
             raise Refusal(404, "no-route", "no deployment is bound to this host and path")
         self.deployment = deployment = route.target
-        facts = facts_of(head, deployment)
+        self.facts = facts = facts_of(head, deployment)
+        self.selected_at = now = time.time()
         try:
-            decision = select(deployment, table.source.keys, facts, time.time())
+            decision = select(deployment, table.source.keys, facts, now)
         except Denied as error:
             raise Refusal(403, "preview-refused", error.message) from None
         except Conflict as error:
@@ -220,9 +233,9 @@ class Exchange:
         """Bytes of the request's body, unframed."""
         if self._over or self.refusal is not None:
             return
-        self._received += len(data)
+        self.received += len(data)
         limit = self._gateway.limits.max_body_bytes
-        if self._received > limit:
+        if self.received > limit:
             self.fail(_too_large(limit))
             return
         if self.head.chunked:
@@ -273,8 +286,9 @@ class Exchange:
         elif not request.modern:
             lines.append(b"Connection: keep-alive")
         self._add_stamps(lines)
+        self.answered = answered = time.monotonic()
         if self._tally is not None:
-            self._tally.answered(status, time.monotonic() - self.began)
+            self._tally.answered(status, answered - self.began)
         self.client.enter(STREAMING if head.content_type.startswith(STREAM_TYPES) else RESPONDING)
         lines += (b"", b"")
         return b"\r\n".join(lines)
@@ -312,6 +326,7 @@ class Exchange:
         self._add_stamps(lines)
         lines += (b"", rest)
         head_bytes = b"\r\n".join(lines)
+        self.answered = time.monotonic()
         if self._tally is not None:
             self._tally.upgraded += 1
         tunnel = Tunnel(self, upstream, websocket=head.upgrade.lower() == b"websocket")
@@ -352,6 +367,7 @@ class Exchange:
         if self._over:
             return
         self._drop_upstream()
+        self.error = "client-closed"
         if self._tally is not None:
             self._tally.failed("client-closed")
         self._end()
@@ -367,6 +383,7 @@ class Exchange:
             self._pending = []
             return
         self._drop_upstream()
+        self.error = refusal.kind
         if self._tally is not None:
             self._tally.failed(refusal.kind)
         if self._response_started:
@@ -386,6 +403,7 @@ class Exchange:
         known = hasattr(self, "head")
         close = self.closes or not self.request_complete or self._gateway.stopping
         self.status = refusal.status
+        self.error = refusal.kind
         if self._tally is not None:
             self._tally.responses[refusal.status // 100] += 1
         else:
@@ -396,8 +414,8 @@ class Exchange:
             close=close,
             body=not known or self.head.method != b"HEAD",
         )
-        self._end()
         self.client.write(answer)
+        self._end()
         self.client.exchange_over(self, close=close)
 
     def _drop_upstream(self) -> None:
@@ -409,8 +427,36 @@ class Exchange:
         self._over = True
         self._pending = []
         tally, self._tally = self._tally, None
-        if self._gateway.access_log is not None:
-            self._gateway.access_log.write(self)
+        began, answered, client, deployment = self.began, self.answered, self.client, self.deployment
+        method = host = path = b""
+        if hasattr(self, "head"):
+            head = self.head
+            method, host, path = head.method, head.host, head.path[:PATH_BYTES]
+        # The fields of `Ended`.
+        record = (
+            self.request_id,
+            time.time(),
+            self.selected_at,
+            time.monotonic() - began,
+            answered - began if answered else 0.0,
+            self.status,
+            self.error,
+            client.peer,
+            method,
+            host,
+            path,
+            deployment.row if deployment is not None else None,
+            deployment.mint if deployment is not None else None,
+            self.facts,
+            self.decision,
+            self.received,
+            client.sent - self.sent_before,
+            "",
+        )
+        self._gateway.kept.append(record)
+        access_log = self._gateway.access_log
+        if access_log is not None:
+            access_log.write(Ended._make(record))
         if tally is not None:
             tally.ended()
 

@@ -11,15 +11,16 @@ import time
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, Final
 
+from greentic.router.access_log import AccessLog
 from greentic.router.compiled import CompiledRevision, CompiledTable, compile_table
 from greentic.router.control import DrainReport
+from greentic.router.ended import Ended, ring
 from greentic.router.limits import Limits
 from greentic.router.pool import UpstreamPool
 from greentic.router.table import RoutingTable
 from greentic.router.tally import Tally
 
 if TYPE_CHECKING:
-    from greentic.router.access_log import AccessLog
     from greentic.router.client import ClientConnection
 
 TICK_SECONDS: Final = 0.25
@@ -35,14 +36,16 @@ _KEPT_TALLIES: Final = 4096
 class Gateway:
     """What every connection of this process shares."""
 
-    def __init__(self, access_log: AccessLog | None = None) -> None:
+    def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self.now = self._loop.time()
         """Seconds of the loop's clock, as of the last tick."""
         self.table: CompiledTable | None = None
         self.limits = Limits()
         self.stopping = False
-        self.access_log = access_log
+        self.access_log: AccessLog | None = None
+        self.kept = ring()
+        """The last requests that are over, for `explain`."""
         self._clients: set[ClientConnection] = set()
         self._pools: dict[str, UpstreamPool] = {}
         self._tallies: dict[str, Tally] = {}
@@ -120,6 +123,7 @@ class Gateway:
             if pools.get(revision_id) is not pool:
                 pool.retire()
         self._forget_tallies()
+        self._log_to(compiled.source.access_log)
         return {
             "version": compiled.source.version,
             "generations": self._generations(),
@@ -138,7 +142,15 @@ class Gateway:
             connections=len(self._clients),
             unrouted=self._unrouted,
             tallies=self._tallies,
+            access_log=self.access_log,
         )
+
+    def explain(self, request_id: bytes) -> list[dict[str, Any]]:
+        """What is kept of the requests with that id, oldest first: clients may choose ids, so there can be several."""
+        from greentic.router.explaining import explanation
+
+        env_id = self.table.source.env_id if self.table is not None else ""
+        return [explanation(Ended._make(kept), env_id) for kept in self.kept if kept[0] == request_id]
 
     async def drain(self, revision_id: str, deadline_seconds: float) -> DrainReport:
         """Wait until nothing is in flight to the revision, at most `deadline_seconds`; then cut the rest."""
@@ -181,6 +193,16 @@ class Gateway:
             task.cancel()
         for pool in self._pools.values():
             pool.retire()
+        self._log_to(None)
+
+    def _log_to(self, path: str | None) -> None:
+        """Write the access log at `path` from now on, none for None."""
+        old = self.access_log
+        if old is not None and old.path != path:
+            self.access_log = None
+            old.close()
+        if path is not None and self.access_log is None:
+            self.access_log = AccessLog(path)
 
     async def _until_empty(self, seconds: float) -> None:
         if not self._clients:
@@ -211,4 +233,6 @@ class Gateway:
             client.sweep(now)
         for pool in self._pools.values():
             pool.sweep(now, self.limits.upstream_idle_seconds)
+        if self.access_log is not None:
+            self.access_log.flush()
         self._ticker = self._loop.call_later(TICK_SECONDS, self._tick)

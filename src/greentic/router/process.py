@@ -10,10 +10,8 @@ import logging
 import resource
 import signal
 import socket
-import sys
 from collections.abc import Sequence
 
-from greentic.router.access_log import AccessLog
 from greentic.router.client import ClientConnection
 from greentic.router.control_server import ORPHAN_GRACE_SECONDS, ControlServer
 from greentic.router.gateway import Gateway
@@ -21,10 +19,10 @@ from greentic.router.gateway import Gateway
 BACKLOG = 4096
 
 
-async def serve(listening: socket.socket, control: socket.socket, access_log: AccessLog | None = None) -> None:
+async def serve(listening: socket.socket, control: socket.socket) -> None:
     """Accept on `listening` and obey `control` until told to stop or left alone."""
     loop = asyncio.get_running_loop()
-    gateway = Gateway(access_log)
+    gateway = Gateway()
     stopped: asyncio.Future[float] = loop.create_future()
 
     def stop(grace_seconds: float) -> None:
@@ -67,14 +65,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--listen-fd", type=int, required=True, help="inherited listening TCP socket")
     parser.add_argument("--control-fd", type=int, required=True, help="inherited connected Unix stream socket")
     parser.add_argument("--log-level", default="warning", choices=("debug", "info", "warning", "error"))
-    parser.add_argument("--access-log", action="store_true", help="one JSON line per request on stderr")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=options.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s")
     _raise_file_limit()
     listening = socket.socket(fileno=options.listen_fd)
     control = socket.socket(fileno=options.control_fd)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(serve(listening, control, AccessLog(sys.stderr) if options.access_log else None))
+        runner.run(serve(listening, control))
     return 0
 
 

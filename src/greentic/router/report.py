@@ -6,9 +6,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from greentic.router.tally import BOUNDS_MS, Tally
+
+if TYPE_CHECKING:
+    from greentic.router.access_log import AccessLog
 
 
 def build_report(
@@ -19,6 +22,7 @@ def build_report(
     connections: int,
     unrouted: Mapping[str, int],
     tallies: Mapping[str, Tally],
+    access_log: AccessLog | None = None,
 ) -> dict[str, Any]:
     """The report as JSON values.
 
@@ -27,7 +31,7 @@ def build_report(
     (`2xx`..`5xx`), errors by kind, in_flight, upgraded (open tunnels), selections by reason, and
     latency_counts: how many response heads came within the bucket below each of `latency_bounds_ms` (one more
     bucket than bounds: the last has none). `greentic.router.tally.quantile_ms` reads p50 and p99 from the
-    counts.
+    counts. `access_log`: lines written and lines dropped, where one is written.
     """
     return {
         "pid": os.getpid(),
@@ -38,4 +42,5 @@ def build_report(
         "unrouted": dict(unrouted),
         "latency_bounds_ms": list(BOUNDS_MS),
         "revisions": {revision_id: tally.document() for revision_id, tally in tallies.items()},
+        **({"access_log": access_log.document()} if access_log is not None else {}),
     }

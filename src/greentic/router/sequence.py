@@ -12,6 +12,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterator, Sequence
 from math import gcd
+from typing import Protocol
 
 
 def fair_sequence(weights: Sequence[int]) -> Iterator[int]:
@@ -35,6 +36,13 @@ def fair_sequence(weights: Sequence[int]) -> Iterator[int]:
         if served[index] < reduced[index]:
             heapq.heappush(waiting, (served[index] * period // reduced[index], index))
         yield index
+
+
+class Draws(Protocol):
+    """Where the next keyless visitor goes."""
+
+    def draw(self) -> tuple[int, int] | None:
+        """(revision index, slot); None when no revision takes visitors."""
 
 
 class VisitorSequence:

@@ -75,6 +75,8 @@ class RoutingTable:
     deployments: tuple[DeploymentRow, ...]
     stamp_revision: bool
     limits: Limits
+    access_log: str | None = None
+    """The absolute path of the file that requests are written down in; None for none."""
 
     @staticmethod
     def parse(document: Any) -> RoutingTable:
@@ -96,6 +98,7 @@ class RoutingTable:
             deployments=rows,
             stamp_revision=_flag(options, "stamp_revision"),
             limits=Limits.parse(options.get("limits", {})),
+            access_log=_path(options, "access_log"),
         )
 
 
@@ -137,6 +140,13 @@ def _flag(document: Mapping[str, Any], key: str) -> bool:
     value = document.get(key, False)
     if not isinstance(value, bool):
         raise SpecViolation("routing-table", f"options.{key} must be true or false")
+    return value
+
+
+def _path(document: Mapping[str, Any], key: str) -> str | None:
+    value = document.get(key)
+    if value is not None and (not isinstance(value, str) or not value.startswith("/") or "\0" in value):
+        raise SpecViolation("routing-table", f"options.{key} must be an absolute path")
     return value
 
 

@@ -29,6 +29,7 @@ class Tunnel:
     def from_client(self, data: bytes) -> None:
         """Bytes of the client."""
         if not self._over:
+            self.exchange.received += len(data)
             self.client.touch()
             self._upstream.transport.write(data)
 

@@ -231,7 +231,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._keeps = True
         answer = exchange.response_head(head)
         client = exchange.client
-        client.transport.write(answer + body)
+        client.write(answer + body)
         if missing:
             self._in_body = True
             self._direct = missing

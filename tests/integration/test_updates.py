@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -44,7 +46,7 @@ def test_a_manifest_sets_the_channel_once(gtc: CommandLine, tmp_path: Path) -> N
 def test_a_did_that_cannot_be_reached_stops_the_apply_and_is_tried_again(gtc: CommandLine, tmp_path: Path) -> None:
     gtc.init()
     for _ in range(2):
-        ran = apply(gtc, tmp_path, "{trust_did: 'did:web:127.0.0.1%3A1'}")
+        ran = apply(gtc, tmp_path, "{trust_did: 'did:web:nobody.invalid'}")
         assert ran.status == 1
         assert ran.error["kind"] == "io"
     assert not (gtc.root / "local" / "update-channel.json").exists()
@@ -71,6 +73,29 @@ def test_the_verb_keeps_what_it_does_not_name_and_what_it_does_not_know(gtc: Com
     assert manifest["updates"]["on_notify"] == "record-only"
 
 
+def test_two_who_set_different_things_at_once_both_have_their_way(gtc: CommandLine) -> None:
+    gtc.init()
+    settings = {"--on-notify": "apply", "--poll-interval-secs": "77", "--plan-endpoint": "https://a.example/plan"}
+    words = [
+        [sys.executable, "-m", "greentic.cli.main", "op", "updates", "config-set", *one] for one in settings.items()
+    ]
+    running = [subprocess.Popen(one, env=gtc.environment, stdout=subprocess.DEVNULL) for one in words]
+    assert [one.wait(60) for one in running] == [0, 0, 0]
+    said = channel(gtc)
+    assert (said["on_update"], said["poll_interval_secs"], said["plan_endpoint"]) == (
+        "apply",
+        77,
+        "https://a.example/plan",
+    )
+
+
+def test_a_precondition_that_does_not_hold_changes_nothing(gtc: CommandLine) -> None:
+    gtc.init()
+    ran = gtc("op", "updates", "config-set", "--enabled", "--expect-generation", "77")
+    assert (ran.status, ran.error["kind"]) == (4, "conflict")
+    assert not (gtc.root / "local" / "update-channel.json").exists()
+
+
 @pytest.mark.parametrize(
     "words",
     [
@@ -90,7 +115,10 @@ def test_what_makes_no_sense_changes_nothing(gtc: CommandLine, words: tuple[str,
 def test_a_channel_that_cannot_be_read_is_named(gtc: CommandLine) -> None:
     gtc.init()
     (gtc.root / "local" / "update-channel.json").write_text("{")
-    assert "update-channel.json" in gtc("op", "updates", "config-show").error["message"]
+    error = gtc("op", "updates", "config-show").error
+    assert "update-channel.json" in error["message"]
+    assert "config-set" in error["next_step"]
+    assert gtc("op", "env", "doctor", "--offline").status == 1
 
 
 def test_router_settings_are_declared_and_exported(gtc: CommandLine, tmp_path: Path) -> None:
@@ -101,5 +129,9 @@ def test_router_settings_are_declared_and_exported(gtc: CommandLine, tmp_path: P
     assert gtc("op", "env", "apply", "-f", str(file), "--check").status == 0
     exported = gtc("op", "env", "export", "local").result["manifest"]["environment"]
     assert exported["router"] == {"replicas": 1, "pin_seconds": 60}
+    file.write_text(HEAD.replace("{id: local}", "{id: local, router: {pin_seconds: 90}}"))
+    assert gtc("op", "env", "apply", "-f", str(file)).status == 0
+    told = gtc("op", "config", "show").result["host_config"]["router"]
+    assert told == {"replicas": 1, "pin_seconds": 90}
     file.write_text(HEAD.replace("{id: local}", "{id: local, router: {replica: 1}}"))
     assert "replica" in gtc("op", "env", "apply", "-f", str(file)).error["message"]

@@ -41,12 +41,12 @@ def _view(result: Any) -> None:
     from greentic.cli.tables import line
 
     for finding in result["findings"]:
-        colour = "red" if finding["severity"] == "error" else "yellow"
+        colour = {"error": "red", "warning": "yellow"}.get(finding["severity"], "dim")
         line((f"{finding['severity']:8}", colour), f"{finding['subject']}: {finding['message']}")
         line(("         fix: ", "cyan"), finding["fix"])
     errors = sum(finding["severity"] == "error" for finding in result["findings"])
-    warnings = len(result["findings"]) - errors
-    if not result["findings"]:
+    warnings = sum(finding["severity"] == "warning" for finding in result["findings"])
+    if result["ok"]:
         line((f"{result['environment_id']} is sound", "green"))
     else:
         line(f"{errors} errors, {warnings} warnings")

@@ -87,6 +87,10 @@ def _view(result: Any) -> None:
             ("looks every", f"{resolved['poll_seconds']} s", "" if "poll_interval_secs" in stored else "default"),
             ("plans", resolved["plan_endpoint"] or "nowhere", ""),
             ("listens", "yes" if resolved["push_enabled"] else "no", "" if "push_enabled" in stored else "default"),
-            ("news", resolved["stream_endpoint"] or "nowhere", "" if "stream_endpoint" in stored else "derived"),
+            (
+                "news",
+                resolved["stream_endpoint"] or "nowhere",
+                "" if "stream_endpoint" in stored or not resolved["stream_endpoint"] else "derived",
+            ),
         ],
     )

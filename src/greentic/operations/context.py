@@ -48,6 +48,11 @@ class Context:
         """Whether the caller gave a key or a precondition: then even what changes nothing goes by the store."""
         return self.key is not None or self.expected_generation is not None or self.if_match is not None
 
+    @property
+    def precondition(self) -> tuple[int | None, str | None]:
+        """(generation, etag) that the next change expects; nothing once the verb has changed something itself."""
+        return (None, None) if self._guarded else (self.expected_generation, self.if_match)
+
     def step_key(self, step: str) -> str:
         """The idempotency key of one step of this verb: the caller's key when the verb has one step."""
         if self.key is None:
@@ -66,10 +71,10 @@ class Context:
     ) -> Applied:
         """Commit one change through the store (compute it only, on a dry run); `complete`: see its contract."""
         command = Command(environment_id, noun, verb, payload, self.step_key(step), self.actor)
-        generation, etag = (None, None) if self._guarded else (self.expected_generation, self.if_match)
         change = self.store.plan if self.dry_run else self.store.apply
         if not self.dry_run:
             self.before_change()
+        generation, etag = self.precondition
         applied = change(command, expected_generation=generation, if_match=etag, complete=complete)
         self._guarded.append(True)
         return applied

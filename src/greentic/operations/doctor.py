@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from greentic.bundles.digests import digest_file
-from greentic.operations import doctor_trust, names, revisions, traffic
+from greentic.operations import doctor_trust, names, revisions, traffic, updates
 from greentic.operations.context import Context, desired
 from greentic.operations.findings import Finding
 from greentic.operations.kept import files
@@ -36,7 +36,7 @@ NEEDED = (Slot.DEPLOYER, Slot.SECRETS, Slot.TELEMETRY, Slot.SESSIONS, Slot.STATE
 
 
 async def examine(context: Context, environment_id: str, *, live: bool = True) -> dict[str, Any]:
-    """Every finding; `ok` when there is none, of either severity. NotFound only when there is no such folder at all."""
+    """Every finding; `ok` when there is none but notes. NotFound only when there is no such folder at all."""
     folder = files(context).artifacts(environment_id)
     if not folder.is_dir():
         raise NotFound(
@@ -61,12 +61,13 @@ async def examine(context: Context, environment_id: str, *, live: bool = True) -
         found += _packs(context, environment)
         found += _files(folder, environment)
         found += _lifecycles(environment)
+        found += _channel(folder)
         found += doctor_trust.findings(context, environment, folder, judge_head=not logged)
         if live:
             found += await _live(context, stored)
     return {
         "environment_id": environment_id,
-        "ok": not found,
+        "ok": all(one.severity == "note" for one in found),
         "findings": [asdict(one) for one in found],
         "checked_at": context.now(),
     }
@@ -157,7 +158,7 @@ def _backups(context: Context, environment_id: str) -> Iterator[Finding]:
     for backup in kept(files(context).artifacts(environment_id)):
         if backup.origin == "damaged":
             fix = f"remove it when it is understood: rm backups/{backup.name}"
-            yield Finding("damaged-copy", "warning", backup.name, "a damaged document was put aside here", fix)
+            yield Finding("damaged-copy", "note", backup.name, "a damaged document was put aside here", fix)
 
 
 def _rules(environment: Environment) -> Iterator[Finding]:
@@ -262,6 +263,13 @@ def _lifecycles(environment: Environment) -> Iterator[Finding]:
         elif revision.lifecycle is Lifecycle.FAILED:
             fix = f"gtc op revisions logs {name}, then gtc op revisions retry {name} or archive {name}"
             yield Finding("failed", "warning", name, revision.failure or "it failed", fix)
+
+
+def _channel(folder: Path) -> Iterator[Finding]:
+    try:
+        updates.load(folder)
+    except GreenticError as error:
+        yield Finding("update-channel", "error", updates.FILE, error.message, error.next_step or "remove the file")
 
 
 async def _live(context: Context, stored: Stored) -> list[Finding]:

@@ -15,7 +15,14 @@ from greentic.spec.parsing import Payload
 class Evidence(Protocol):
     """A store that authorises, audits and remembers an effect beside the document, as it does a change."""
 
-    def maintain(self, command: Command, effect: Callable[[Any], Mapping[str, Any]]) -> Mapping[str, Any]:
+    def maintain(
+        self,
+        command: Command,
+        effect: Callable[[Any], Mapping[str, Any]],
+        *,
+        expected_generation: int | None = None,
+        if_match: str | None = None,
+    ) -> Mapping[str, Any]:
         """Run `effect` between intent and outcome; its result, or the recorded one when the key was used."""
         ...
 
@@ -39,4 +46,5 @@ def attempt(
     if not isinstance(store, Evidence):
         raise NotImplementedYet(f"'{noun} {verb}' cannot be recorded by this store, so it is not done")
     command = Command(environment_id, noun, verb, payload, key or context.step_key(""), context.actor)
-    return store.maintain(command, lambda _turn: effect())
+    generation, etag = context.precondition
+    return store.maintain(command, lambda _turn: effect(), expected_generation=generation, if_match=etag)

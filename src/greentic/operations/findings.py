@@ -7,7 +7,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that is wrong: a short name, `error` or `warning`, what it is about, what is wrong, and the fix."""
+    """One thing that is wrong: a short name, its severity, what it is about, what is wrong, and the fix.
+
+    `severity`: `error`, `warning`, or `note` for what is worth knowing and needs no mending.
+    """
 
     check: str
     severity: str

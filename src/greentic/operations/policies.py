@@ -108,4 +108,5 @@ def _write(context: Context, environment_id: str, verb: str, policy: Policy) -> 
         )
         return told
 
-    return dict(store.maintain(command, written))
+    generation, etag = context.precondition
+    return dict(store.maintain(command, written, expected_generation=generation, if_match=etag))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,8 @@ from typing import Any
 from greentic.engine.command import Command
 from greentic.operations.context import Context
 from greentic.operations.kept import files
-from greentic.spec.parsing import Payload, parse, parse_json
+from greentic.spec.errors import SpecViolation
+from greentic.spec.parsing import Payload, Text, parse, parse_json
 from greentic.spec.update_channel import ConfigureUpdatesPayload, UpdateChannelConfig, configured
 from greentic.store.folders import replace
 from greentic.store.io import read
@@ -21,16 +23,20 @@ _DIDS = "x-greentic-trusted-dids"
 """Our key in the document, which readers of the reference keep: whose keys were taken into the trust root."""
 
 
-class ChannelPayload(Payload):
-    """The channel as it is to be written."""
+class TrustDidPayload(Payload):
+    """Whose keys were taken into the trust root."""
 
-    channel: dict[str, Any]
+    did: Text
 
 
 def load(folder: Path) -> UpdateChannelConfig | None:
     """The channel in an environment's folder, None when there is none; SpecViolation when it is malformed."""
     data = read(folder / FILE)
-    return None if data is None else parse(UpdateChannelConfig, parse_json(data, FILE), FILE)
+    try:
+        return None if data is None else parse(UpdateChannelConfig, parse_json(data, FILE), FILE)
+    except SpecViolation as error:
+        error.next_step = f"mend {folder / FILE}, or remove it and set the channel anew: gtc op updates config-set"
+        raise
 
 
 def trusted_dids(folder: Path) -> frozenset[str]:
@@ -43,57 +49,65 @@ def trusted_dids(folder: Path) -> frozenset[str]:
 def show(context: Context, environment_id: str) -> dict[str, Any]:
     """What is stored (None: nothing) and what it comes to."""
     context.store.load(environment_id)
-    channel = load(context.store.artifacts(environment_id))
-    resolved = (channel or UpdateChannelConfig(environment_id=environment_id)).resolved()
-    return {
-        "environment_id": environment_id,
-        "stored": None if channel is None else channel.to_json(),
-        "resolved": {**asdict(resolved), "action": resolved.action.value},
-    }
+    return _told(environment_id, load(context.store.artifacts(environment_id)))
 
 
 def configure(context: Context, environment_id: str, payload: ConfigureUpdatesPayload) -> dict[str, Any]:
-    """Set what `payload` names; as `show`."""
-    context.store.load(environment_id)
-    present = load(context.store.artifacts(environment_id))
-    return _write(context, environment_id, configured(present, environment_id, payload))
+    """Set what `payload` names, on whatever is set when it is its turn; as `show`."""
+
+    def change(present: UpdateChannelConfig | None) -> UpdateChannelConfig:
+        return configured(present, environment_id, payload)
+
+    return _write(context, environment_id, "config-set", payload, change)
 
 
 def trust_did(context: Context, environment_id: str, did: str) -> dict[str, Any]:
-    """Trust every Ed25519 key that a did:web names now. InputOutput when its document cannot be had."""
+    """Trust every Ed25519 key that a did:web asserts with now. InputOutput when its document cannot be had."""
     from greentic.operations import trust_root  # loads cryptography
     from greentic.trust import did as dids
 
     keys = dids.fetch(did)
     for number, key in enumerate(keys):
         trust_root.add(context.with_key(f"key-{number}"), environment_id, public_key_pem=key.pem)
-    folder = context.store.artifacts(environment_id)
-    if not context.dry_run:
-        channel = load(folder) or UpdateChannelConfig(environment_id=environment_id)
-        extra = {**(channel.model_extra or {}), _DIDS: sorted({*trusted_dids(folder), did})}
-        _write(context.with_key("did"), environment_id, UpdateChannelConfig(**{**channel.to_json(), **extra}))
+
+    def change(present: UpdateChannelConfig | None) -> UpdateChannelConfig:
+        channel = present or UpdateChannelConfig(environment_id=environment_id)
+        known = (channel.model_extra or {}).get(_DIDS, [])
+        return UpdateChannelConfig(**{**channel.to_json(), _DIDS: sorted({*known, did})})
+
+    _write(context.with_key("did"), environment_id, "trust-did", TrustDidPayload(did=did), change)
     return {"environment_id": environment_id, "did": did, "key_ids": [key.key_id for key in keys]}
 
 
-def _write(context: Context, environment_id: str, channel: UpdateChannelConfig) -> dict[str, Any]:
-    document = channel.to_json()
-    resolved = channel.resolved()
-    told = {
-        "environment_id": environment_id,
-        "stored": document,
-        "resolved": {**asdict(resolved), "action": resolved.action.value},
-    }
+def _write(
+    context: Context,
+    environment_id: str,
+    verb: str,
+    payload: Payload,
+    change: Callable[[UpdateChannelConfig | None], UpdateChannelConfig],
+) -> dict[str, Any]:
     store = files(context)
-    payload = ChannelPayload(channel=document)
-    command = Command(environment_id, "updates", "config-set", payload, context.step_key(""), context.actor)
+    folder = store.artifacts(environment_id)
+    command = Command(environment_id, "updates", verb, payload, context.step_key(""), context.actor)
     if context.dry_run:
         store.would_maintain(command)
-        return told
+        return _told(environment_id, change(load(folder)))
 
     def written(_: Turn) -> dict[str, Any]:
-        folder = store.artifacts(environment_id)
-        data = (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode()
+        # Read in the writer's turn: what somebody else set a moment ago is kept.
+        channel = change(load(folder))
+        data = (json.dumps(channel.to_json(), indent=2, ensure_ascii=False) + "\n").encode()
         replace(store.io, folder, folder / FILE, data)
-        return told
+        return _told(environment_id, channel)
 
-    return dict(store.maintain(command, written))
+    generation, etag = context.precondition
+    return dict(store.maintain(command, written, expected_generation=generation, if_match=etag))
+
+
+def _told(environment_id: str, channel: UpdateChannelConfig | None) -> dict[str, Any]:
+    resolved = (channel or UpdateChannelConfig(environment_id=environment_id)).resolved()
+    return {
+        "environment_id": environment_id,
+        "stored": None if channel is None else channel.to_json(),
+        "resolved": {**asdict(resolved), "action": resolved.action.value},
+    }

@@ -259,7 +259,14 @@ class FilesStore:
             return _unchanged(answer, record)
         return Applied(answer.result, answer.outcome.environment, self._next(folder, record), answer.body.digest)
 
-    def maintain(self, command: Command, effect: Callable[[Turn], Mapping[str, Any]]) -> Mapping[str, Any]:
+    def maintain(
+        self,
+        command: Command,
+        effect: Callable[[Turn], Mapping[str, Any]],
+        *,
+        expected_generation: int | None = None,
+        if_match: str | None = None,
+    ) -> Mapping[str, Any]:
         """Run `effect`, which changes files beside the document only, as an attempt like any other; its result."""
         folder = folders.folder_of(self.root, command.environment_id)
         attempt = self._attempt(command, self.clock())
@@ -274,6 +281,8 @@ class FilesStore:
                 if turn.record is None:
                     raise _missing(command.environment_id)
                 recorded = self._recorded(attempt, turn.record, turn.ledger)
+                if recorded is None:
+                    meet(Precondition(expected_generation, if_match), turn.record.stored)
             except GreenticError as error:
                 raise turn.refuse(attempt, error) from None
             if recorded is not None:

@@ -22,7 +22,8 @@ MAX_BYTES = 256 * 1024
 MAX_KEYS = 32
 FETCH_SECONDS = 10.0
 
-_DID = re.compile(r"did:web:([A-Za-z0-9.-]+(?:%3A[0-9]{1,5})?)((?::[A-Za-z0-9._~%-]+)*)")
+_DID = re.compile(r"did:web:((?:[A-Za-z0-9-]+\.)+[A-Za-z][A-Za-z0-9-]*(?:%3A[0-9]{1,5})?)((?::[A-Za-z0-9._~%-]+)*)")
+"""A domain name: the method forbids addresses (did:web section 3.1), which would reach into one's own network."""
 _BASE58 = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 _ED25519_CODE = b"\xed\x01"
 """Multicodec of an Ed25519 public key."""
@@ -68,19 +69,30 @@ def fetch(did: str) -> tuple[PublicKey, ...]:
 
 
 def keys_of(did: str, document: Any) -> tuple[PublicKey, ...]:
-    """The Ed25519 keys of a DID document, each once; InputOutput when it is another's or names none."""
+    """The Ed25519 keys that a DID document makes assertions with, each once.
+
+    Those of `assertionMethod`, by reference or embedded. Keys that it only logs in with are not among them. InputOutput when it is another's or names none.
+    """
     if not isinstance(document, Mapping) or document.get("id") != did:
         raise InputOutput(f"the document of {did} says that it is another's")
-    methods = document.get("verificationMethod")
+    listed = {one["id"]: one for one in _objects(document, "verificationMethod") if isinstance(one.get("id"), str)}
+    asserted = document.get("assertionMethod")
     found: dict[str, PublicKey] = {}
-    for method in (methods if isinstance(methods, list) else [])[:MAX_KEYS]:
+    for entry in (asserted if isinstance(asserted, list) else [])[:MAX_KEYS]:
+        name = f"{did}{entry}" if isinstance(entry, str) and entry.startswith("#") else entry
+        method = listed.get(name, listed.get(entry)) if isinstance(name, str) else entry
         raw = _raw(method) if isinstance(method, Mapping) else None
         if raw is not None:
             key = PublicKey(raw)
             found[key.key_id] = key
     if not found:
-        raise InputOutput(f"the document of {did} names no Ed25519 key")
+        raise InputOutput(f"the document of {did} asserts with no Ed25519 key")
     return tuple(found.values())
+
+
+def _objects(document: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:
+    found = document.get(name)
+    return [one for one in found if isinstance(one, Mapping)] if isinstance(found, list) else []
 
 
 def _raw(method: Mapping[str, Any]) -> bytes | None:

@@ -59,8 +59,16 @@ def test_what_is_no_did_web(name: str) -> None:
 
 @pytest.mark.parametrize("method", [{"publicKeyJwk": JWK}, {"publicKeyMultibase": multibase(b"\xed\x01" + RAW)}])
 def test_both_ways_of_writing_a_key_name_the_same_key(method: dict[str, object]) -> None:
-    document = {"id": DID, "verificationMethod": [method, method, {"publicKeyJwk": {"kty": "EC"}}, "no object"]}
-    assert did.keys_of(DID, document) == (PublicKey(RAW),)
+    other = {"id": f"{DID}#login", "publicKeyJwk": {**JWK, "x": JWK["x"][:-2] + "AA"}}
+    listed = [{"id": f"{DID}#one", **method}, other, {"publicKeyJwk": {"kty": "EC"}}, "no object"]
+    for asserted in (f"{DID}#one", "#one", method):
+        document = {
+            "id": DID,
+            "verificationMethod": listed,
+            "authentication": [f"{DID}#login"],
+            "assertionMethod": [asserted, asserted, "#unknown", 7],
+        }
+        assert did.keys_of(DID, document) == (PublicKey(RAW),)
 
 
 @pytest.mark.parametrize(
@@ -68,12 +76,13 @@ def test_both_ways_of_writing_a_key_name_the_same_key(method: dict[str, object])
     [
         None,
         [],
-        {"id": "did:web:other.example.com", "verificationMethod": [{"publicKeyJwk": JWK}]},
+        {"id": "did:web:other.example.com", "assertionMethod": [{"publicKeyJwk": JWK}]},
         {"id": DID},
-        {"id": DID, "verificationMethod": {"publicKeyJwk": JWK}},
-        {"id": DID, "verificationMethod": [{"publicKeyJwk": {**JWK, "x": JWK["x"][:-1]}}]},
-        {"id": DID, "verificationMethod": [{"publicKeyMultibase": multibase(b"\x12\x20" + RAW)}]},
-        {"id": DID, "verificationMethod": [{"publicKeyMultibase": multibase(b"\xed\x01" + RAW[:31])}]},
+        {"id": DID, "assertionMethod": {"publicKeyJwk": JWK}},
+        {"id": DID, "verificationMethod": [{"id": "#a", "publicKeyJwk": JWK}], "authentication": ["#a"]},
+        {"id": DID, "assertionMethod": [{"publicKeyJwk": {**JWK, "x": JWK["x"][:-1]}}]},
+        {"id": DID, "assertionMethod": [{"publicKeyMultibase": multibase(b"\x12\x20" + RAW)}]},
+        {"id": DID, "assertionMethod": [{"publicKeyMultibase": multibase(b"\xed\x01" + RAW[:31])}]},
     ],
 )
 def test_a_document_that_names_no_key_of_its_own_is_refused(document: object) -> None:
@@ -83,5 +92,5 @@ def test_a_document_that_names_no_key_of_its_own_is_refused(document: object) ->
 
 def test_a_host_that_cannot_be_reached_is_an_error_with_a_way_on() -> None:
     with pytest.raises(InputOutput) as refused:
-        did.fetch("did:web:127.0.0.1%3A1")
+        did.fetch("did:web:nobody.invalid")
     assert "trust-root add" in (refused.value.next_step or "")

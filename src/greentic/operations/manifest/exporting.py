@@ -177,6 +177,8 @@ def _yaml(document: dict[str, Any]) -> str:
 def _updates(channel: UpdateChannelConfig, dids: frozenset[str], warnings: list[str]) -> dict[str, Any]:
     named = ("plan_endpoint", "poll_interval_secs", "push_enabled", "stream_endpoint")
     section = {field: value for field in named if (value := getattr(channel, field)) is not None}
+    if channel.poll_interval_secs is not None:
+        section["poll_interval_secs"] = channel.resolved().poll_seconds  # an older document may say less than is done
     if len(dids) > 1:
         warnings.append(f"a manifest names one trust_did; the keys of {', '.join(sorted(dids))} are trusted")
     return {

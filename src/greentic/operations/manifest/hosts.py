@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from greentic.operations.manifest.bundles import Keyed
@@ -65,6 +66,8 @@ def host_step(manifest: Manifest, recorded: Recorded, keyed: Keyed) -> Step | No
     before: dict[str, Any] = dict.fromkeys(declared)
     if found is not None:
         before = {field: _plain(getattr(found.host_config, field)) for field in declared}
+    if isinstance(before.get("router"), dict):
+        declared["router"] = before["router"] | declared["router"]  # what is not said of the routers stays too
     after = {field: value for field, value in declared.items() if before[field] != value}
     document: dict[str, Any] = {field: {"value": value} for field, value in after.items()}
     if wanted.name is not None and found is not None and found.name != wanted.name:
@@ -72,7 +75,7 @@ def host_step(manifest: Manifest, recorded: Recorded, keyed: Keyed) -> Step | No
         document["name"] = after["name"] = wanted.name
     if not after:
         return Step("update-host-config", wanted.id, Action.NONE, f"the settings of {wanted.id} are as described")
-    words = ", ".join(f"{field} {value}" for field, value in after.items())
+    words = ", ".join(f"{field} {_shown(value)}" for field, value in after.items())
     return Step(
         "update-host-config",
         wanted.id,
@@ -86,6 +89,10 @@ def host_step(manifest: Manifest, recorded: Recorded, keyed: Keyed) -> Step | No
 
 def _plain(value: Any) -> Any:
     return value.to_json() if isinstance(value, RouterSettings) else value
+
+
+def _shown(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def policy_step(manifest: Manifest, recorded: Recorded, actor: str, keyed: Keyed) -> Step | None:

@@ -79,7 +79,8 @@ class Performer:
             case CreateEnvironment(payload):
                 context.apply(name, "env", "create", payload, complete=trust_root.seeding(create=True))
             case UpdateHost(payload):
-                context.apply(name, "env", "update", payload)
+                applied = context.apply(name, "env", "update", payload)
+                await _publish(context, applied.environment, name)
             case InitPolicy():
                 policies.init(unguarded, name)
             case BootstrapTrust():

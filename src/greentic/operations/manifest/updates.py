@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from greentic.operations.manifest.bundles import Keyed
 from greentic.operations.manifest.inputs import Recorded
 from greentic.operations.manifest.plan import Action, Step
@@ -28,7 +30,11 @@ def update_steps(manifest: Manifest, recorded: Recorded, keyed: Keyed) -> list[S
     if before == after:
         return [*steps, Step("configure-updates", name, Action.NONE, "the update channel is as described")]
     changed = {key: value for key, value in after.items() if before is None or before.get(key) != value}
-    words = ", ".join(f"{key} {value}" for key, value in changed.items() if key not in {"schema", "environment_id"})
+    words = ", ".join(
+        f"{key} {value if isinstance(value, str) else json.dumps(value)}"
+        for key, value in changed.items()
+        if key not in {"schema", "environment_id"}
+    )
     step = Step(
         "configure-updates",
         name,

@@ -10,6 +10,7 @@ from httptools import HttpParserError, HttpParserUpgrade
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from greentic.router.caller import CallerRules
 from greentic.router.heads import facts_of, request_bytes, response_onward
 from greentic.router.known import KnownRequest, KnownResponses
 from greentic.router.limits import Limits
@@ -19,7 +20,7 @@ from greentic.router.request_head import RequestHead
 from greentic.router.response_head import ResponseHead
 from greentic.router.upstream import UpstreamConnection
 
-CLIENT: Any = SimpleNamespace(forwarded_lines=lambda host: [b"X-Forwarded-Host: " + host])
+CALLER = CallerRules().of_connection(b"192.0.2.1", secure=False, proven=False)
 DEPLOYMENT: Any = SimpleNamespace(cookie_name=b"_gt_rev_D1", preview_cookie_name=b"_gt_preview_D1")
 
 LINES = st.sampled_from(
@@ -47,6 +48,10 @@ FIELDS = st.lists(
             b"X_Forwarded_For: 6.6.6.6",
             b"Via: 1.0 x",
             b"TE: trailers",
+            b"X-Forwarded-For: 192.0.2.7",
+            b"traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+            b"traceparent: 00-0",
+            b"tracestate: a=b",
             b"Connection: X-A, keep-alive",
             b"Connection: close",
             b"Content-Length: 3",
@@ -100,7 +105,7 @@ class Forwarding:
 
     def request_started(self, head: RequestHead) -> None:
         self._body = head.has_body
-        self.said.append(request_bytes(head, b"id", CLIENT))
+        self.said.append(request_bytes(head, b"id", CALLER))
         self.said.append((facts_of(head, DEPLOYMENT), head.host, head.path, head.keep_alive, head.idempotent))
         self.said.append((head.has_body, head.length, head.chunked, head.expects, head.upgrade))
 

@@ -15,6 +15,7 @@ from greentic.router.refusal import Refusal
 from greentic.router.request import RequestReader
 
 if TYPE_CHECKING:
+    from greentic.router.caller import Caller
     from greentic.router.gateway import Gateway
     from greentic.router.request_head import RequestHead
     from greentic.router.tunnel import Tunnel
@@ -38,9 +39,9 @@ class ClientConnection(asyncio.Protocol):
     """A connection accepted from the listening socket."""
 
     __slots__ = (
+        "_caller",
         "_current",
         "_eof",
-        "_forwarded",
         "_gateway",
         "_held",
         "_last",
@@ -53,6 +54,8 @@ class ClientConnection(asyncio.Protocol):
         "_tunnel",
         "peer",
         "phase",
+        "proven",
+        "secure",
         "sent",
         "since",
         "transport",
@@ -78,7 +81,9 @@ class ClientConnection(asyncio.Protocol):
         self.phase = IDLE
         self.since = gateway.now
         self.peer = b"unknown"
-        self._forwarded: tuple[bytes, list[bytes]] = (b"", [])
+        self.secure = False
+        self.proven = False
+        self._caller: Caller | None = None
         self.transport: asyncio.Transport
 
     # asyncio.Protocol
@@ -236,29 +241,24 @@ class ClientConnection(asyncio.Protocol):
         )
         self.transport.close()
 
+    def caller_of(self, head: RequestHead | None) -> Caller:
+        """Who asks with `head`; who holds the connection when it is None."""
+        rules = self._gateway.callers
+        caller = self._caller
+        if caller is None or caller.rules is not rules:
+            self._caller = caller = rules.of_connection(self.peer, secure=self.secure, proven=self.proven)
+        if head is None or head.claims is None or not caller.proxy:
+            return caller
+        if head.caller is None or head.caller.via is not caller:
+            head.caller = rules.of_request(caller, head.claims)
+        return head.caller
+
     # Answering
 
     def write(self, data: bytes) -> None:
         """Send `data` to the client."""
         self.sent += len(data)
         self.transport.write(data)
-
-    def forwarded_lines(self, host_field: bytes) -> list[bytes]:
-        """Who is asking, for the worker (RFC 7239 and its X- forerunners); whatever the client said of it is
-        dropped.
-        """
-        known, lines = self._forwarded
-        if known != host_field:
-            peer = self.peer
-            node = b'"[%b]"' % peer if b":" in peer else peer
-            lines = [
-                b"X-Forwarded-For: " + peer,
-                b"X-Forwarded-Proto: http",
-                b"X-Forwarded-Host: " + host_field,
-                b'Forwarded: for=%b;host="%b";proto=http' % (node, host_field),
-            ]
-            self._forwarded = (host_field, lines)
-        return lines
 
     def write_eof(self) -> None:
         """Send no more."""

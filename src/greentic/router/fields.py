@@ -15,13 +15,23 @@ REQUEST_FIELDS: Final = frozenset(
         b"host", b"content-length", b"transfer-encoding", b"expect", b"cookie", b"via",
         # hop by hop
         b"connection", b"keep-alive", b"proxy-connection", b"proxy-authorization", b"te", b"upgrade", b"http2-settings",
-        # said by us about the client, never by the client
+        # said of the client, by us or a trusted proxy
         b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto", b"x-forwarded-port",
         b"x-forwarded-prefix", b"x-forwarded-server", b"x-real-ip",
+        # trace context
+        b"traceparent", b"tracestate",
         # our own
         b"x-request-id", b"x-greentic-preview", b"x-greentic-revision", b"x-greentic-reason", b"x-greentic-deployment",
     )
 )  # fmt: skip
+
+CLAIMS: Final = frozenset(
+    (
+        b"forwarded", b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host", b"x-forwarded-port",
+        b"x-forwarded-prefix",
+    )
+)  # fmt: skip
+"""What a proxy says of the request: kept aside, believed from trusted proxies."""
 
 RESPONSE_FIELDS: Final = frozenset(
     (

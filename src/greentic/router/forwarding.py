@@ -22,6 +22,7 @@ from greentic.router.tunnel import Tunnel
 from greentic.spec.errors import Conflict, Denied
 
 if TYPE_CHECKING:
+    from greentic.router.caller import Caller
     from greentic.router.client import ClientConnection
     from greentic.router.compiled import CompiledDeployment
     from greentic.router.gateway import Gateway
@@ -56,6 +57,7 @@ class Exchange:
         "_upstream",
         "answered",
         "began",
+        "caller",
         "client",
         "closes",
         "decision",
@@ -74,10 +76,13 @@ class Exchange:
     )
 
     head: RequestHead
+    caller: Caller
+    """Who asks with this request; behind a proxy that is not who holds the connection."""
 
     def __init__(self, gateway: Gateway, client: ClientConnection, head: RequestHead | None) -> None:
         self._gateway = gateway
         self.client = client
+        self.caller = client.caller_of(head)
         self.refusal: Refusal | None = None
         if head is not None:
             self.head = head
@@ -215,7 +220,7 @@ class Exchange:
         self._upstream = upstream
         upstream.serve(self)
         transport = upstream.transport
-        transport.write(request_bytes(self.head, self.request_id, self.client))
+        transport.write(request_bytes(self.head, self.request_id, self.caller))
         client = self.client
         client.touch()
         if self._pending:
@@ -441,7 +446,7 @@ class Exchange:
             answered - began if answered else 0.0,
             self.status,
             self.error,
-            client.peer,
+            self.caller.address,
             method,
             host,
             path,

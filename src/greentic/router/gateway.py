@@ -12,6 +12,7 @@ from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, Final
 
 from greentic.router.access_log import AccessLog
+from greentic.router.caller import CallerRules
 from greentic.router.compiled import CompiledRevision, CompiledTable, compile_table
 from greentic.router.control import DrainReport
 from greentic.router.ended import Ended, ring
@@ -42,6 +43,8 @@ class Gateway:
         """Seconds of the loop's clock, as of the last tick."""
         self.table: CompiledTable | None = None
         self.limits = Limits()
+        self.callers = CallerRules()
+        """Whom to trust; another object only when that changes."""
         self.stopping = False
         self.access_log: AccessLog | None = None
         self.kept = ring()
@@ -118,6 +121,8 @@ class Gateway:
                 self.tally(revision.revision_id)
         old, self._pools = self._pools, pools
         self.limits = compiled.limits
+        if compiled.source.callers != self.callers:
+            self.callers = compiled.source.callers
         self.table = compiled
         for revision_id, pool in old.items():
             if pools.get(revision_id) is not pool:

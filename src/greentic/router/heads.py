@@ -8,7 +8,7 @@ from greentic.router.refusal import STATUS_LINES
 from greentic.router.selection import NO_FACTS, Facts
 
 if TYPE_CHECKING:
-    from greentic.router.client import ClientConnection
+    from greentic.router.caller import Caller
     from greentic.router.compiled import CompiledDeployment
     from greentic.router.request_head import RequestHead
     from greentic.router.response_head import ResponseHead
@@ -47,19 +47,22 @@ def facts_of(head: RequestHead, deployment: CompiledDeployment) -> Facts:
     return NO_FACTS if head.preview_token is None else Facts(head.preview_token)
 
 
-def request_bytes(head: RequestHead, request_id: bytes, client: ClientConnection) -> bytes:
+def request_bytes(head: RequestHead, request_id: bytes, caller: Caller) -> bytes:
     """The request head for the worker, written anew."""
-    onward = head.onward
-    if not onward:
-        head.onward = onward = _request_onward(head, client)
-    return b"%b %b%b%b\r\n\r\n" % (head.method, head.target, onward, request_id)
+    if head.onward_of is not caller:
+        head.onward = _request_onward(head, caller)
+        head.onward_of = caller
+    return b"%b %b%b%b\r\n\r\n" % (head.method, head.target, head.onward, request_id)
 
 
-def _request_onward(head: RequestHead, client: ClientConnection) -> bytes:
+def _request_onward(head: RequestHead, caller: Caller) -> bytes:
     host_field = head.host_field or b"localhost"
     lines = [b" HTTP/1.1", b"Host: " + host_field]
     lines += head.lines
-    lines += client.forwarded_lines(host_field)
+    lines += caller.lines(host_field)
+    if head.traceparent:
+        lines.append(b"traceparent: " + head.traceparent)
+        lines += [b"tracestate: " + state for state in head.tracestate]
     via = b"1.1 greentic" if head.modern else b"1.0 greentic"
     lines.append(b"Via: " + (head.via + b", " + via if head.via else via))
     if head.chunked:

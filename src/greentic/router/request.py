@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from httptools import HttpRequestParser
 
-from greentic.router.fields import DIGITS, NO_TRAILERS, REQUEST_FIELDS, REQUEST_ID, tokens, without_nominated
+from greentic.router.fields import CLAIMS, DIGITS, NO_TRAILERS, REQUEST_FIELDS, REQUEST_ID, tokens, without_nominated
 from greentic.router.heads import sort_cookies
 from greentic.router.known import KnownRequest
 from greentic.router.matching import normalise_host
 from greentic.router.preview import PARAMETER
 from greentic.router.refusal import Refusal
 from greentic.router.request_head import RequestHead
+from greentic.router.trace import is_traceparent
 
 if TYPE_CHECKING:
     from greentic.router.limits import Limits
@@ -47,6 +48,7 @@ class RequestReader:
         "_begun",
         "_between",
         "_body_follows",
+        "_claims",
         "_connection",
         "_cookies",
         "_dropped",
@@ -65,6 +67,8 @@ class RequestReader:
         "_request_id",
         "_sink",
         "_te",
+        "_traceparents",
+        "_tracestate",
         "_trailers",
         "_trailers_welcome",
         "_upgrade",
@@ -151,6 +155,9 @@ class RequestReader:
         self._expect = self._upgrade = self._via = b""
         self._request_id: bytes | None = None
         self._preview: bytes | None = None
+        self._claims: dict[bytes, bytes] | None = None
+        self._traceparents: list[bytes] = []
+        self._tracestate: list[bytes] = []
         self._dropped = 0
         self._trailers_welcome = False
 
@@ -233,6 +240,13 @@ class RequestReader:
             self._via = self._via + b", " + value if self._via else value
         elif key == b"te":
             self._trailers_welcome = b"trailers" in tokens(value)
+        elif key in CLAIMS:
+            claims = self._claims = self._claims or {}
+            claims[key] = claims[key] + b", " + value if key in claims else value
+        elif key == b"traceparent":
+            self._traceparents.append(value)
+        elif key == b"tracestate":
+            self._tracestate.append(value)
 
     # The head as a whole
 
@@ -288,6 +302,11 @@ class RequestReader:
         head.request_id = self._request_id or b""
         head.trailers_welcome = self._trailers_welcome
         head.via = self._via
+        head.claims = self._claims
+        parents = self._traceparents
+        # Two of them, or one that cannot be read, say nothing; nor does the state that belongs to them.
+        head.traceparent = parents[0] if len(parents) == 1 and is_traceparent(parents[0]) else b""
+        head.tracestate = self._tracestate if head.traceparent else []
         return head
 
     def _frame(self, head: RequestHead) -> None:

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from greentic.router.caller import Caller
+
 
 class RequestHead:
-    """A request head that passed every check. Nothing changes it once it is read, save that `onward` is filled in when
-    it is first needed; requests that repeat it share it.
+    """A request head that passed every check. Nothing changes it once it is read, save that `caller` and
+    `onward` are filled in when they are first needed; requests that repeat it share it.
     """
 
     __slots__ = (
+        "caller",
         "chunked",
+        "claims",
         "expects",
         "has_body",
         "host",
@@ -21,12 +29,15 @@ class RequestHead:
         "method",
         "modern",
         "onward",
+        "onward_of",
         "own_cookies",
         "path",
         "plain",
         "preview_token",
         "request_id",
         "target",
+        "traceparent",
+        "tracestate",
         "trailers_welcome",
         "upgrade",
         "via",
@@ -63,13 +74,25 @@ class RequestHead:
     request_id: bytes
     trailers_welcome: bool
     via: bytes
+    traceparent: bytes
+    """The caller's trace context (W3C) as it came; empty when there was none or it was malformed."""
+    tracestate: list[bytes]
+    """The values that belong to it, as they came."""
+    claims: Mapping[bytes, bytes] | None
+    """What the request says of those who passed it on, by field name; for `greentic.router.caller` to judge."""
+    caller: Caller | None
+    """Who asks by those claims; None until first needed."""
     onward: bytes
     """What follows the request target on the way to the worker, up to the request id; empty until it is first asked
     for.
     """
+    onward_of: Caller | None
+    """For whom `onward` was written."""
 
     def __init__(self) -> None:
         self.onward = b""
+        self.onward_of = None
+        self.caller = None
 
     def on_another_line(self, method: bytes, target: bytes, path: bytes) -> RequestHead:
         """The same fields under another request line, of a method and a target that need no other treatment."""

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from greentic.router.caller import CallerRules
 from greentic.router.keys import RING_LIMIT, SECRET_BYTES, KeyRing, SigningKey
 from greentic.router.limits import Limits
 from greentic.spec.errors import SpecViolation
@@ -75,6 +76,7 @@ class RoutingTable:
     deployments: tuple[DeploymentRow, ...]
     stamp_revision: bool
     limits: Limits
+    callers: CallerRules
     access_log: str | None = None
     """The absolute path of the file that requests are written down in; None for none."""
 
@@ -83,8 +85,8 @@ class RoutingTable:
         """The table in a `configure` message.
 
         Raises SpecViolation naming the rule: `routing-table` (shape), `routing-keys`, `routing-address`,
-        `route-binding`, `traffic-slots`, `revision-unique`, `deployment-unique` or `limits`. The secret of a
-        key is never in a message.
+        `route-binding`, `traffic-slots`, `revision-unique`, `deployment-unique`, `caller-networks` or `limits`. The
+        secret of a key is never in a message.
         """
         root = _object(document, "table")
         options = _object(root.get("options", {}), "options")
@@ -99,6 +101,7 @@ class RoutingTable:
             stamp_revision=_flag(options, "stamp_revision"),
             limits=Limits.parse(options.get("limits", {})),
             access_log=_path(options, "access_log"),
+            callers=CallerRules.parse(options),
         )
 
 

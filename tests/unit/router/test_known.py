@@ -41,7 +41,7 @@ class Sink:
 
 
 def facts(head: RequestHead) -> dict[str, Any]:
-    return {name: getattr(head, name) for name in RequestHead.__slots__ if name != "onward"}
+    return {name: getattr(head, name) for name in RequestHead.__slots__ if name not in ("onward", "onward_of")}
 
 
 def read(*chunks: bytes, limits: Limits | None = None) -> tuple[Sink, str]:

@@ -45,7 +45,7 @@ class DataPlane:
         self._journal = journal
         self._version = 0
         self._published: list[dict[str, Any]] | None = None
-        self._options: dict[str, bool] | None = None
+        self._options: dict[str, Any] | None = None
         self._draining: set[str] = set()
         self._ended: dict[str, Lifecycle] = {}
         self._warming: set[str] = set()
@@ -175,7 +175,7 @@ class DataPlane:
             self.desired.environment, self._workers.addresses(), draining=self._draining, ended=self._ended
         )
         acknowledged = self._router.acknowledged
-        options = {"stamp_revision": bool(self.desired.environment.host_config.stamp_revision)}
+        options = self._router_options()
         if (rows, options) != (self._published, self._options):
             self._version += 1
             self._published, self._options = rows, options
@@ -190,6 +190,15 @@ class DataPlane:
                 "options": options,
             }
         )
+
+    def _router_options(self) -> dict[str, Any]:
+        """What the environment's settings ask of its routers."""
+        host = self.desired.environment.host_config
+        return {
+            "stamp_revision": bool(host.stamp_revision),
+            "trusted_callers": list(host.router.trusted_callers or ()) if host.router else [],
+            "trusted_proxies": list(host.router.trusted_proxies or ()) if host.router else [],
+        }
 
     def worker_changed(self, worker: Worker) -> None:
         """Write down how a worker is, and tell the router when it has moved to another port."""

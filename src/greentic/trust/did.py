@@ -71,7 +71,8 @@ def fetch(did: str) -> tuple[PublicKey, ...]:
 def keys_of(did: str, document: Any) -> tuple[PublicKey, ...]:
     """The Ed25519 keys that a DID document makes assertions with, each once.
 
-    Those of `assertionMethod`, by reference or embedded. Keys that it only logs in with are not among them. InputOutput when it is another's or names none.
+    Those of `assertionMethod`, by reference or embedded; keys that it only logs in with are not among them. InputOutput
+    when the document is another's or asserts with none.
     """
     if not isinstance(document, Mapping) or document.get("id") != did:
         raise InputOutput(f"the document of {did} says that it is another's")

@@ -220,10 +220,43 @@ def _view_moved(result: Any) -> None:
     moved = "" if result.get("changed", True) else " (as it was)"
     back = f", as in generation {result['restored_generation']}" if "restored_generation" in result else ""
     line((result["bundle_id"], "bold"), f": {_entries(result)}{back}{moved}")
-    if "receipt" in result:
-        line((receipt(result["receipt"]), "green"))
-    else:
+    if "receipt" not in result:
         line(f"would move {result['moved_slots'] / 100:g}% of the traffic (generation {result['generation']})")
+        _view_rehearsal(result.get("rehearsal", {}))
+    elif "deployment_status" in result:
+        # Every router has it, but what is paused answers nobody: "live" would not be true.
+        found = result["receipt"]
+        line(
+            f"{found['acknowledged']}/{found['expected']} routers have generation {found['generation']}; "
+            f"{result['bundle_id']} is {result['deployment_status']} and serves nobody until "
+            f"gtc op bundles update {result['bundle_id']} --status active"
+        )
+    else:
+        line((receipt(result["receipt"]), "green"))
+
+
+def _view_rehearsal(told: Any) -> None:
+    from greentic.cli.tables import line
+    from greentic.spec.weights import format_share
+
+    for move in told.get("moves", ()):
+        line(f"  slots: {format_share(move['slots'])} of all, from {move['from'] or 'nobody'} to {move['to']}")
+    fates = {"stay": "stay", "end": "end at once"}
+    for row in told.get("pins", ()):
+        live = "live pins unknown" if row["live"] is None else f"{sum(row['live'].values())} live pins"
+        fate = fates.get(row["fate"]) or f"are honoured until {row['until']}"
+        line(f"  pins to {row['name']}: {fate} ({live})")
+    for row in told.get("capacity", ()):
+        ready = f", {row['ready_workers']}/{row['wanted_workers']} workers ready" if "wanted_workers" in row else ""
+        verdict = "enough" if row["enough"] else "not enough"
+        line(
+            f"  capacity of {row['name']}: {format_share(row['capacity_bps'])} for {format_share(row['weight_bps'])}, "
+            f"{verdict} ({row['state']}{ready})"
+        )
+    if told and not told["running"]:
+        line(("  the data plane is down: it would be started, and health looked at, first", "dim"))
+    if "refused" in told:
+        line(("  it would be refused: ", "red"), told["refused"]["message"])
 
 
 def _view_cleared(result: Any) -> None:
@@ -248,6 +281,11 @@ def _view_show(result: Any) -> None:
         ("REVISION", "SHARE", "ID"),
         [(entry["name"], format_share(entry["weight_bps"]), entry["revision_id"]) for entry in result["entries"]],
     )
+    for entry in result["entries"]:
+        if "honour_until" in entry:
+            line((f"pins to {entry['name']} are honoured until {entry['honour_until']}", "dim"))
+    if "deployment_status" in result:
+        line((f"{result['bundle_id']} is {result['deployment_status']}: it serves nobody", "yellow"))
     note = f": {result['note']}" if "note" in result else ""
     line((f"generation {result['generation']}, set {result['updated_at']} by {result['updated_by']}{note}", "dim"))
 
@@ -268,11 +306,21 @@ def _view_history(result: Any) -> None:
                 f"{row['moved_slots'] / 100:g}%",
                 age(row["updated_at"]),
                 row["updated_by"],
-                row.get("note"),
+                _noted(row),
             )
             for row in result["splits"]
         ],
     )
+
+
+def _noted(row: Any) -> str | None:
+    """The note of a split, with what it asked to become of pins."""
+    note: str | None = row.get("note")
+    pins = row.get("pins")
+    if pins is None:
+        return note
+    length = f"={pins['grace_seconds']}s" if "grace_seconds" in pins else ""
+    return f"{note or ''} (pins: {pins['mode']}{length})".strip()
 
 
 def _view_preview(result: Any) -> None:

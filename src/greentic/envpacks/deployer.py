@@ -102,7 +102,9 @@ class RevisionObservation:
     """What is seen of one revision's worker.
 
     `state` is `absent`, `starting`, `healthy`, `unhealthy`, `backing-off` or `failed`. Counters are since the router
-    started; latencies are milliseconds; None where nothing was measured.
+    started; latencies are milliseconds; None where nothing was measured. `ready_workers` of `wanted_workers` answer:
+    `wanted` is how many it takes to carry all of the deployment's traffic. `pins` counts visitors' live promises to
+    stay, by kind (`cookie`, `session`). None where the deployer cannot tell.
     """
 
     revision_id: str
@@ -117,11 +119,21 @@ class RevisionObservation:
     p50_ms: float | None = None
     p99_ms: float | None = None
     log: str | None = None
+    ready_workers: int | None = None
+    wanted_workers: int | None = None
+    pins: Mapping[str, int] | None = None
 
     @property
     def healthy(self) -> bool:
         """Whether the worker answers its health path."""
         return self.state == "healthy"
+
+    @property
+    def capacity_bps(self) -> int:
+        """How much of the deployment's traffic the workers that are ready can carry, in basis points."""
+        if self.wanted_workers is None or self.ready_workers is None:
+            return BASIS_POINTS if self.healthy else 0
+        return min(BASIS_POINTS, BASIS_POINTS * self.ready_workers // self.wanted_workers) if self.wanted_workers else 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from typing import Any
 from greentic.engine.revisions import label
 from greentic.engine.slots import moved, table
 from greentic.envpacks.deployer import Receipt
-from greentic.operations import names
+from greentic.operations import names, readiness, rehearsal
 from greentic.operations.context import Context, desired
 from greentic.spec.deployment import BundleDeployment, DeploymentStatus
 from greentic.spec.environment import Environment
@@ -84,9 +84,9 @@ async def set_split(
         pins=pins,
     )
     if not context.dry_run:
-        await _require_healthy(context, stored, deployment, weights)
+        await readiness.require(context, stored, deployment, weights)
     applied = context.apply(environment_id, "traffic", "set", payload)
-    return await _publish(context, applied, deployment)
+    return await _publish(context, stored, applied, deployment)
 
 
 async def rollback(
@@ -112,9 +112,9 @@ async def rollback(
         past = stored.environment.history(deployment.deployment_id)
         target = next((one for one in past if one.generation == to_generation), past[-1] if past else None)
         if target is not None:
-            await _require_healthy(context, stored, deployment, _shares(target))
+            await readiness.require(context, stored, deployment, _shares(target))
     applied = context.apply(environment_id, "traffic", "rollback", payload)
-    told = await _publish(context, applied, deployment)
+    told = await _publish(context, stored, applied, deployment)
     return {**told, "restored_generation": applied.result["restored_generation"]}
 
 
@@ -235,6 +235,9 @@ def summary(environment: Environment, split: TrafficSplit) -> dict[str, Any]:
         told["note"] = split.note
     if split.pins is not None:
         told["pins"] = split.pins.to_json()
+    deployment = environment.deployment(split.deployment_id)
+    if deployment is not None and deployment.status is not DeploymentStatus.ACTIVE:
+        told["deployment_status"] = deployment.status.value
     return told
 
 
@@ -264,7 +267,7 @@ async def _again(context: Context, stored: Stored, deployment: BundleDeployment,
     return {**told, "receipt": receipt_document(receipt)}
 
 
-async def _publish(context: Context, applied: Applied, deployment: BundleDeployment) -> dict[str, Any]:
+async def _publish(context: Context, stored: Stored, applied: Applied, deployment: BundleDeployment) -> dict[str, Any]:
     split = applied.environment.split(deployment.deployment_id)
     if split is None:
         raise Conflict("the split was cleared by somebody else meanwhile", next_step="look: gtc op traffic history")
@@ -275,37 +278,10 @@ async def _publish(context: Context, applied: Applied, deployment: BundleDeploym
         "previous_generation": applied.result.get("previous_generation"),
     }
     if context.dry_run:
-        return told
+        return {**told, "rehearsal": await rehearsal.rehearse(context, stored, applied, deployment)}
     deployer = context.deployer(applied)
     receipt = await deployer.apply_traffic_split(desired(applied), deployment.deployment_id, context.progress)
     return {**told, "receipt": receipt_document(receipt)}
-
-
-async def _require_healthy(
-    context: Context, stored: Stored, deployment: BundleDeployment, weights: Mapping[str, int]
-) -> None:
-    """Traffic never reaches what does not answer: start the data plane when it is down, then look."""
-    state = desired(stored)
-    named = [state.environment.revision(revision_id) for revision_id, weight in weights.items() if weight]
-    if any(revision is None or revision.lifecycle is not Lifecycle.READY for revision in named):
-        return  # the engine refuses it, in its own words
-    provider = context.deployer(stored)
-    observation = await provider.observe(state)
-    if not observation.running:
-        observation = await provider.reconcile(state, context.progress)
-    for revision in named:
-        assert revision is not None
-        seen = observation.revisions.get(revision.revision_id)
-        if seen is None or not seen.healthy:
-            observation = await provider.reconcile(state, context.progress)
-            seen = observation.revisions.get(revision.revision_id)
-        if seen is None or not seen.healthy:
-            raise Conflict(
-                f"{label(revision)} is recorded ready but its worker is {'absent' if seen is None else seen.state}"
-                + (f": {seen.detail}" if seen is not None and seen.detail else ""),
-                details={"revision_id": revision.revision_id},
-                next_step=f"gtc op revisions logs {deployment.bundle_id} v{revision.sequence}",
-            )
 
 
 def _shares(split: TrafficSplit) -> dict[str, int]:

@@ -14,6 +14,9 @@ from greentic.router.tally import quantile_ms
 from greentic.spec.environment import Environment
 from greentic.spec.lifecycle import PRESENT
 
+_CALLER_LEFT = "client-closed"
+"""Counted by the router, but no failure of a revision: whoever asked went away."""
+
 
 def observation(
     environment: Environment, workers: Workers, listener: socket.socket, report: Mapping[str, Any] | None, asked: str
@@ -48,7 +51,9 @@ def _counted(found: RevisionObservation, tally: Mapping[str, Any] | None) -> Rev
         found,
         in_flight=tally["in_flight"],
         requests=tally["requests"],
-        errors=sum(tally["errors"].values()) + tally["responses"]["5xx"],
+        errors=sum(count for kind, count in tally["errors"].items() if kind != _CALLER_LEFT)
+        + tally["responses"]["5xx"],
         p50_ms=quantile_ms(latencies, 0.5) if measured else None,
         p99_ms=quantile_ms(latencies, 0.99) if measured else None,
+        pins=tally.get("pins"),
     )

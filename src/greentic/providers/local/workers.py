@@ -19,7 +19,7 @@ from greentic.spec.revision import PackConfig, Revision
 from greentic.worker import dependencies, ports
 from greentic.worker.launch import HOST, Identity, Launch, plan
 from greentic.worker.logfile import LogFile
-from greentic.worker.supervision import Pace, Supervision
+from greentic.worker.supervision import Pace, State, Supervision
 
 
 @dataclass(slots=True)
@@ -113,6 +113,8 @@ class Workers:
             restarts=status.restarts,
             started_at=status.started_at,
             log=str(self.layout.revision_log(worker.revision_id)),
+            ready_workers=int(status.state is State.HEALTHY),
+            wanted_workers=1,
         )
 
     def _new(self, revision: Revision, deployment: BundleDeployment) -> Worker:

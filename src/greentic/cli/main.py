@@ -26,6 +26,8 @@ OPERATIONS = {
     "traffic": ("greentic.cli.traffic:traffic", "The dial: set, roll back, look."),
     "deploy": ("greentic.cli.deploy:deploy", "One command from a bundle to a running worker."),
     "status": ("greentic.cli.status:status", "One tree: deployments, revisions, shares, health."),
+    "explain": ("greentic.cli.seeing:explain", "Which revision served a request, and why."),
+    "metrics": ("greentic.cli.seeing:metrics", "What was counted, as Prometheus reads it."),
     "config": ("greentic.cli.config:config", "Host settings of an environment, at a glance."),
     "env-packs": ("greentic.cli.env_packs:env_packs", "What fills an environment's capability slots."),
     "extensions": ("greentic.cli.extensions:extensions", "What extends an environment."),

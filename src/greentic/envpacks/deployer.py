@@ -153,6 +153,17 @@ class Observation:
 
 
 @dataclass(frozen=True, slots=True)
+class Explanation:
+    """What is known of the requests with one id: `matches` oldest first, each with the members of
+    `greentic.router.explaining.explanation` and `source`, `router` or `access-log` (which knows less). `remembers` says
+    in a person's words how long routers remember.
+    """
+
+    matches: tuple[Mapping[str, Any], ...]
+    remembers: str
+
+
+@dataclass(frozen=True, slots=True)
 class DeployerContext:
     """What a deployer is given when it is made.
 
@@ -190,6 +201,12 @@ class Deployer(Protocol):
 
     async def observe(self, desired: DesiredState) -> Observation:
         """What is, without changing it."""
+
+    async def explain(self, desired: DesiredState, request_id: str) -> Explanation:
+        """Why the requests with that id went where they went. Ids need not be unique: clients may choose them."""
+
+    async def metrics(self, desired: DesiredState) -> str:
+        """What is measured, in Prometheus' text format. Conflict when the data plane is down."""
 
     async def serve(self, desired: DesiredState, progress: Progress = silent) -> None:
         """Run the data plane in the foreground until it is stopped. ProviderError where that makes no sense."""

@@ -38,6 +38,12 @@ async def stop(context: Context, environment_id: str) -> dict[str, Any]:
     return {"environment_id": environment_id, "stopped": stopped}
 
 
+async def metrics(context: Context, environment_id: str) -> dict[str, Any]:
+    """What is measured now, in Prometheus' text format; Conflict when the data plane is down."""
+    stored = context.store.load(environment_id)
+    return {"environment_id": environment_id, "text": await context.deployer(stored).metrics(desired(stored))}
+
+
 async def log(context: Context, environment_id: str, revision: Revision) -> Path:
     """The file that holds the output of the revision's worker; NotFound when it never ran here or wrote nothing."""
     stored = context.store.load(environment_id)

@@ -30,8 +30,9 @@ def build_report(
     before a revision was chosen, by kind. `revisions`: revision id -> requests, responses by class
     (`2xx`..`5xx`), errors by kind, in_flight, upgraded (open tunnels), selections by reason, and
     latency_counts: how many response heads came within the bucket below each of `latency_bounds_ms` (one more
-    bucket than bounds: the last has none). `greentic.router.tally.quantile_ms` reads p50 and p99 from the
-    counts. `access_log`: lines written and lines dropped, where one is written.
+    bucket than bounds: the last has none), and latency_seconds, what they took together.
+    `greentic.router.tally.quantile_ms` reads p50 and p99 from the counts. `access_log`: lines written and lines
+    dropped, where one is written.
     """
     return {
         "pid": os.getpid(),

@@ -58,6 +58,7 @@ class Tally:
         "errors",
         "in_flight",
         "latency",
+        "latency_seconds",
         "on_idle",
         "requests",
         "responses",
@@ -74,6 +75,7 @@ class Tally:
         self.in_flight = 0
         self.upgraded = 0
         self.latency = [0] * BUCKETS
+        self.latency_seconds = 0.0
         self.selections: dict[str, int] = dict.fromkeys(REASONS, 0)
         self.on_idle: list[Callable[[], None]] = []
 
@@ -87,6 +89,7 @@ class Tally:
         """A final response head came back after `seconds`."""
         self.responses[status // 100 if status < 600 else 0] += 1
         self.latency[bucket(seconds)] += 1
+        self.latency_seconds += seconds
 
     def failed(self, kind: str) -> None:
         """A request failed in a way the router had to answer or cut: `kind` is that of the refusal."""
@@ -110,4 +113,5 @@ class Tally:
             "upgraded": self.upgraded,
             "selections": dict(self.selections),
             "latency_counts": list(self.latency),
+            "latency_seconds": round(self.latency_seconds, 6),
         }

@@ -19,6 +19,7 @@ from greentic.envpacks.deployer import (
     DeployerContext,
     DesiredState,
     DrainReport,
+    Explanation,
     Observation,
     Progress,
     Receipt,
@@ -112,6 +113,32 @@ class LocalProcessDeployer:
         except client.NotRunning:
             present = (item.revision_id for item in desired.environment.revisions if item.lifecycle in PRESENT)
             return Observation(False, revisions={name: RevisionObservation(name, "absent") for name in present})
+
+    async def explain(self, desired: DesiredState, request_id: str) -> Explanation:  # noqa: ARG002
+        """Ask the routers; what they have forgotten may stand in the access log."""
+        from greentic.providers.local import logged
+
+        matches: list[Mapping[str, Any]] = []
+        with contextlib.suppress(client.NotRunning):
+            told = await client.call(address.find(self._layout), "explain", {"request_id": request_id})
+            matches = [{**match, "source": "router"} for match in told]
+        if not matches:
+            matches = [
+                {**match, "environment_id": self._environment_id, "source": "access-log"}
+                for match in await asyncio.to_thread(logged.find, self._layout.access_log, request_id)
+            ]
+        return Explanation(tuple(matches), logged.REMEMBERS)
+
+    async def metrics(self, desired: DesiredState) -> str:  # noqa: ARG002
+        """A reading by the runtime."""
+        try:
+            text: str = await client.call(address.find(self._layout), "metrics", {})
+        except client.NotRunning:
+            raise Conflict(
+                f"'{self._environment_id}' is not running: there is nothing to measure",
+                next_step=f"gtc start {self._environment_id} --background",
+            ) from None
+        return text
 
     async def serve(self, desired: DesiredState, progress: Progress = silent) -> None:
         """Be the runtime, in this process, until it is stopped (SIGINT, SIGTERM or `stop`)."""

@@ -74,6 +74,11 @@ class Layout:
         """The router's output."""
         return self.folder / "logs" / "router.log"
 
+    @property
+    def access_log(self) -> Path:
+        """One JSON line per request, when the environment asks for it."""
+        return self.folder / "logs" / "access.jsonl"
+
     def revision_log(self, revision_id: str) -> Path:
         """The output of a revision's worker."""
         return self.folder / "logs" / "revisions" / f"{revision_id}.log"

@@ -31,7 +31,7 @@ def listen(address: str, environment_id: str, kept: Path) -> socket.socket:
         return _remember(kept, address, _open(host, port))
     except OSError as error:
         raise ProviderError(
-            f"the router cannot listen on {address}: {_reason(error)}",
+            f"the router cannot listen on {address}: {reason(error)}",
             details={"listen_addr": address, "errno": errno.errorcode.get(error.errno or 0, "")},
             next_step=f"stop what uses it, or choose another: "
             f"gtc op env update {environment_id} --listen-addr {_shown(host)}:{_another(port)}",
@@ -78,7 +78,8 @@ def _remember(kept: Path, address: str, listener: socket.socket) -> socket.socke
     return listener
 
 
-def _reason(error: OSError) -> str:
+def reason(error: OSError) -> str:
+    """Why an address cannot be listened on, in words."""
     if error.errno == errno.EADDRINUSE:
         return "the address is in use by another process"
     if error.errno == errno.EADDRNOTAVAIL:

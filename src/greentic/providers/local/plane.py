@@ -15,8 +15,10 @@ from typing import Any
 from greentic.envpacks.deployer import DesiredState, DrainReport, Observation, Progress, Receipt, silent
 from greentic.providers.local import desired as kept
 from greentic.providers.local import keys, listening, survivors, table
+from greentic.providers.local.endpoint import Endpoint
 from greentic.providers.local.journal import Journal
 from greentic.providers.local.layout import Layout
+from greentic.providers.local.metrics import Doings, Memory, Snapshot, unready
 from greentic.providers.local.observing import observation
 from greentic.providers.local.routing import NAME, Router
 from greentic.providers.local.workers import Worker, Workers
@@ -52,6 +54,9 @@ class DataPlane:
         self._opened = asyncio.Event()
         self._closed = False
         self._tasks: set[asyncio.Task[None]] = set()
+        self.doings = Doings()
+        self.endpoint = Endpoint(self.snapshot)
+        self._memory = Memory()
 
     # The verbs
 
@@ -66,6 +71,10 @@ class DataPlane:
         finally:
             self._opened.set()
         await self.publish()
+        try:
+            await self._serve_metrics()
+        except GreenticError as error:
+            self._journal.event("metrics-failed", reason=error.message)  # no reason to serve nobody
 
     async def warm(self, desired: DesiredState, revision_id: str, progress: Progress) -> None:
         """See `Deployer.warm_revision`."""
@@ -137,6 +146,7 @@ class DataPlane:
         """See `Deployer.reconcile`."""
         self._adopt(desired)
         await self._listen(progress)
+        await self._serve_metrics()
         starting = self._start_present(self.desired.environment.revisions)
         await self.publish()
         surplus = [worker for worker in self._workers.all() if not self._wanted(worker.revision_id)]
@@ -153,11 +163,34 @@ class DataPlane:
             self.desired.environment, self._workers, self._router.listener, await self._router.report(), self._asked
         )
 
+    async def snapshot(self) -> Snapshot:
+        """A reading of everything that is measured."""
+        environment = self.desired.environment
+        reports = {NAME: await self._router.report()}
+        merged = self._memory.merged(reports)
+        reasons = (
+            (name, "it does not answer" if report is None else unready(report)) for name, report in reports.items()
+        )
+        return Snapshot(
+            environment=environment,
+            observation=observation(environment, self._workers, self._router.listener, merged, self._asked),
+            reports=reports,
+            merged=merged,
+            restarts=self._router.restarts,
+            doings=self.doings,
+            unready=tuple(f"{name}: {reason}" for name, reason in reasons if reason is not None),
+        )
+
+    async def explain(self, request_id: str) -> list[dict[str, Any]]:
+        """What the routers still know of the requests with that id, oldest first; `router` names who served each."""
+        return [{**told, "router": NAME} for told in await self._router.explain(request_id)]
+
     async def stop(self, progress: Progress) -> None:
         """End the router, then every worker; nothing is started any more."""
         self._closed = True
         for task in self._tasks:
             task.cancel()
+        await self.endpoint.close()
         progress("ending the router")
         await self._router.stop()
         workers = self._workers.all()
@@ -198,6 +231,7 @@ class DataPlane:
             "stamp_revision": bool(host.stamp_revision),
             "trusted_callers": list(host.router.trusted_callers or ()) if host.router else [],
             "trusted_proxies": list(host.router.trusted_proxies or ()) if host.router else [],
+            "access_log": str(self._layout.access_log) if host.router and host.router.access_log else None,
         }
 
     def worker_changed(self, worker: Worker) -> None:
@@ -342,6 +376,12 @@ class DataPlane:
             details=details,
             next_step=f"read {log}, mend the bundle and stage it again",
         )
+
+    async def _serve_metrics(self) -> None:
+        """Answer Prometheus where the record says."""
+        settings = self.desired.environment.host_config.router
+        asked = settings.metrics_addr if settings is not None else None
+        await self.endpoint.follow(asked, self.desired.environment.environment_id)
 
     async def _listen(self, progress: Progress) -> None:
         """Move to another address when the record names one."""

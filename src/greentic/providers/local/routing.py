@@ -106,6 +106,13 @@ class Router:
                 return await self._instance.control.report(timeout=REPORT_SECONDS)
         return None
 
+    async def explain(self, request_id: str) -> list[dict[str, Any]]:
+        """What the router knows of requests with that id; nothing when it does not answer in time."""
+        if self._instance is not None:
+            with contextlib.suppress(GreenticError):
+                return await self._instance.control.explain(request_id, timeout=REPORT_SECONDS)
+        return []
+
     async def drain(self, revision_id: str, seconds: float) -> DrainReport:
         """Wait until nothing is in flight to the revision, at most `seconds`, then have the rest cut."""
         if self._instance is not None:

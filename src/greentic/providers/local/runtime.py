@@ -33,7 +33,7 @@ from greentic.providers.local.layout import Layout, write_private
 from greentic.providers.local.plane import DataPlane
 from greentic.providers.local.routing import Router
 from greentic.providers.local.workers import Workers
-from greentic.spec.errors import GreenticError, ProviderError
+from greentic.spec.errors import GreenticError, ProviderError, TimedOut
 from greentic.worker.logfile import LogFile
 from greentic.worker.variables import passed
 
@@ -133,7 +133,9 @@ def _handlers(plane: DataPlane, stopped: asyncio.Event, ended: asyncio.Event) ->
         await plane.warm(state(params), str(params.get("revision_id")), progress)
 
     async def drain(params: Mapping[str, Any], progress: Progress) -> Any:
-        return wire.fields(await plane.drain(state(params), str(params.get("revision_id")), progress))
+        report = await plane.drain(state(params), str(params.get("revision_id")), progress)
+        plane.doings.drained(report.finished, report.cut)
+        return wire.fields(report)
 
     async def archive(params: Mapping[str, Any], _: Progress) -> Any:
         await plane.archive(state(params), str(params.get("revision_id")))
@@ -141,7 +143,13 @@ def _handlers(plane: DataPlane, stopped: asyncio.Event, ended: asyncio.Event) ->
     async def apply_traffic_split(params: Mapping[str, Any], progress: Progress) -> Any:
         began = time.monotonic()
         deployment_id = str(params.get("deployment_id"))
-        return wire.fields(await plane.apply_traffic_split(state(params), deployment_id, progress, began))
+        try:
+            receipt = await plane.apply_traffic_split(state(params), deployment_id, progress, began)
+        except TimedOut:
+            plane.doings.incomplete += 1
+            raise
+        plane.doings.received(receipt)
+        return wire.fields(receipt)
 
     async def reconcile(params: Mapping[str, Any], progress: Progress) -> Any:
         return wire.observation_document(await plane.reconcile(state(params), progress))
@@ -149,12 +157,19 @@ def _handlers(plane: DataPlane, stopped: asyncio.Event, ended: asyncio.Event) ->
     async def observe(_: Mapping[str, Any], __: Progress) -> Any:
         return wire.observation_document(await plane.observe())
 
+    async def explain(params: Mapping[str, Any], _: Progress) -> Any:
+        return await plane.explain(str(params.get("request_id")))
+
+    async def metrics(_: Mapping[str, Any], __: Progress) -> Any:
+        body, _type = await plane.endpoint.text()
+        return body.decode()
+
     async def stop(_: Mapping[str, Any], __: Progress) -> Any:
         stopped.set()
         await ended.wait()
         return True
 
-    handlers = (warm, drain, archive, apply_traffic_split, reconcile, observe, stop)
+    handlers = (warm, drain, archive, apply_traffic_split, reconcile, observe, explain, metrics, stop)
     return {handler.__name__: handler for handler in handlers}
 
 

@@ -59,6 +59,7 @@ class ClientConnection(asyncio.Protocol):
         "sent",
         "since",
         "transport",
+        "trusted",
         "write_paused",
     )
 

@@ -6,14 +6,35 @@ keeps its visitor sequence at its position, so a reload neither repeats work nor
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
 
-from greentic.router.cookie import MAX_AGE_SECONDS, CookieMint, KnownCookies
+from greentic.router.cookie import MAX_AGE_SECONDS, CookieMint
+from greentic.router.keys import Verified
 from greentic.router.limits import Limits
 from greentic.router.matching import Matcher
+from greentic.router.pins import Pin, PinScope
+from greentic.router.preview import Preview
 from greentic.router.sequence import Draws, VisitorSequence
-from greentic.router.table import DeploymentRow, RoutingTable
+from greentic.router.table import SLOTS, DeploymentRow, RoutingTable
+from greentic.router.trust import Trust
+
+_DIGEST_BYTES = 16
+
+
+class Hasher(Protocol):
+    """A keyed hash that has taken in what is common to all keys."""
+
+    def copy(self) -> Hasher:
+        """One that goes on by itself."""
+
+    def update(self, data: bytes, /) -> None:
+        """Take `data` in."""
+
+    def digest(self) -> bytes:
+        """Of all that was taken in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +61,15 @@ class CompiledRevision:
 
 
 @dataclass(frozen=True, slots=True)
+class Known:
+    """Signed texts that were verified with the keys of a table."""
+
+    cookies: Verified[Pin] = field(default_factory=Verified)
+    previews: Verified[Preview] = field(default_factory=Verified)
+    trusts: Verified[Trust] = field(default_factory=Verified)
+
+
+@dataclass(frozen=True, slots=True)
 class CompiledDeployment:
     """A deployment as the data path needs it. `slots[s]` is the index of the revision that owns slot s; empty
     = no traffic.
@@ -51,10 +81,20 @@ class CompiledDeployment:
     pin_seconds: int
     revisions: tuple[CompiledRevision, ...]
     by_id: dict[str, CompiledRevision]
+    by_name: dict[bytes, CompiledRevision]
+    """Revisions by what a trusted caller may call them: the id, or the name (`v3`)."""
     slots: bytes
     visitors: Draws
     shape: tuple[object, ...]
     mint: CookieMint
+    known: Known
+    hasher: Hasher
+    """BLAKE2b (RFC 7693) keyed with the environment's slot secret, after the deployment's id."""
+    scope: PinScope
+    open: Mapping[str, int]
+    """`greentic.router.pins.Admissible` when no revision's pins are honoured beyond its share."""
+    honoured: tuple[CompiledRevision, ...]
+    """Revisions whose pins are honoured until a moment, whatever their share."""
     cookie_name: bytes
     preview_cookie_name: bytes
     cookie_path: bytes
@@ -62,6 +102,49 @@ class CompiledDeployment:
     """The Set-Cookie line of the revision cookie up to its value."""
     cookie_end: bytes
     """The same line behind the value."""
+    preview_start: bytes
+    preview_end: bytes
+    secure: bool
+    """Whether cookies are for HTTPS alone however this request came: the environment's public address is an HTTPS one.
+    """
+
+    def digest(self, key: bytes) -> bytes:
+        """16 bytes that stand for `key` in this deployment, the same on every router; nobody without the slot secret
+        can tell them.
+        """
+        state = self.hasher.copy()
+        state.update(key)
+        return state.digest()
+
+    def slot_of(self, key: bytes) -> int:
+        """The slot of `key`: uniform over all slots (the bias of the remainder is below 10^-15)."""
+        state = self.hasher.copy()
+        state.update(key)
+        return int.from_bytes(state.digest()[:8]) % SLOTS
+
+    def held(self, pin: Pin, now: float) -> CompiledRevision | None:
+        """The revision that `pin` promises when the promise holds at `now` (unix seconds)."""
+        if pin.expires <= now:
+            return None
+        revision = self.by_id.get(pin.revision_id)
+        return revision if revision is not None and revision.honours(pin.generation, now) else None
+
+    def admissible(self, now: float) -> Mapping[str, int]:
+        """Which pins hold at `now`, as `greentic.router.pins.Admissible`."""
+        if not self.honoured:
+            return self.open
+        return {**self.open, **{one.revision_id: 0 for one in self.honoured if now < one.honour_until}}
+
+    def cookie_line(self, promise: Pin, *, secure: bool) -> bytes:
+        """The header line (`Set-Cookie: …`, no line end) that gives a visitor the cookie of `promise`."""
+        return self.cookie_start + self.mint.issue(promise) + self._end(self.cookie_end, secure=secure)
+
+    def preview_line(self, token: bytes, *, secure: bool) -> bytes:
+        """The header line that makes a browser keep a preview token."""
+        return self.preview_start + token + self._end(self.preview_end, secure=secure)
+
+    def _end(self, end: bytes, *, secure: bool) -> bytes:
+        return end + b"; Secure" if secure or self.secure else end
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +154,7 @@ class CompiledTable:
     source: RoutingTable
     deployments: dict[str, CompiledDeployment]
     matcher: Matcher[CompiledDeployment]
-    known: KnownCookies
+    known: Known
 
     @property
     def limits(self) -> Limits:
@@ -91,8 +174,8 @@ def compile_table(table: RoutingTable, previous: CompiledTable | None = None) ->
     on.
     """
     before = previous.deployments if previous is not None else {}
-    signed_alike = previous is not None and (previous.source.env_id, previous.source.keys) == (table.env_id, table.keys)
-    known = previous.known if previous is not None and signed_alike else KnownCookies()
+    signed_alike = previous is not None and _signing(previous.source) == _signing(table)
+    known = previous.known if previous is not None and signed_alike else Known()
     deployments: dict[str, CompiledDeployment] = {}
     for row in table.deployments:
         old = before.get(row.deployment_id)
@@ -103,8 +186,13 @@ def compile_table(table: RoutingTable, previous: CompiledTable | None = None) ->
     return CompiledTable(table, deployments, matcher, known)
 
 
+def _signing(table: RoutingTable) -> tuple[object, ...]:
+    """What cookies and slots of a table depend on beside its rows."""
+    return table.env_id, table.keys, table.slot_secret, table.secure_cookies
+
+
 def _compile_deployment(
-    table: RoutingTable, row: DeploymentRow, before: CompiledDeployment | None, known: KnownCookies
+    table: RoutingTable, row: DeploymentRow, before: CompiledDeployment | None, known: Known
 ) -> CompiledDeployment:
     shape = (row.slots, tuple((revision.revision_id, revision.draining) for revision in row.revisions))
     carried = before if before is not None and before.shape == shape else None
@@ -127,6 +215,8 @@ def _compile_deployment(
     )
     identifier = row.deployment_id.encode()
     path = _common_path(row.path_prefixes).encode()
+    # An id is never mistaken for a name: ids go in last.
+    names = {row.revisions[one.index].name.encode(): one for one in revisions if row.revisions[one.index].name}
     return CompiledDeployment(
         row=row,
         deployment_id=row.deployment_id,
@@ -134,6 +224,7 @@ def _compile_deployment(
         pin_seconds=row.pin_seconds,
         revisions=revisions,
         by_id={revision.revision_id: revision for revision in revisions},
+        by_name={**names, **{revision.header_value: revision for revision in revisions}},
         slots=carried.slots if carried else b"".join(bytes((index,)) * count for count, index in row.slots),
         visitors=carried.visitors
         if carried
@@ -146,13 +237,21 @@ def _compile_deployment(
             deployment_id=row.deployment_id,
             generation=row.generation,
             revision_ids=tuple(revision.revision_id for revision in row.revisions),
-            known=known,
+            known=known.cookies,
         ),
+        known=known,
+        hasher=hashlib.blake2b(identifier + b"\0", key=table.slot_secret, digest_size=_DIGEST_BYTES),
+        scope=PinScope(table.env_id, row.deployment_id, row.tenant),
+        open={revision.revision_id: revision.since for revision in revisions if revision.weight},
+        honoured=tuple(revision for revision in revisions if revision.honour_until),
         cookie_name=b"_gt_rev_" + identifier,
         preview_cookie_name=b"_gt_preview_" + identifier,
         cookie_path=path,
         cookie_start=b"Set-Cookie: _gt_rev_" + identifier + b"=",
         cookie_end=b"; Path=%b; HttpOnly; SameSite=Lax; Max-Age=%d" % (path, MAX_AGE_SECONDS),
+        preview_start=b"Set-Cookie: _gt_preview_" + identifier + b"=",
+        preview_end=b"; Path=%b; HttpOnly; SameSite=Lax" % path,
+        secure=table.secure_cookies,
     )
 
 

@@ -38,10 +38,13 @@ class Acknowledgement:
 
 @dataclass(frozen=True, slots=True)
 class DrainReport:
-    """How a drain ended: requests in flight that finished by themselves, and those cut at the deadline."""
+    """How a drain ended: requests in flight that finished by themselves, those cut at the deadline, and pins that
+    were honoured still.
+    """
 
     finished: int
     cut: int
+    pins_cut: int = 0
 
 
 class RouterControl(asyncio.Protocol):
@@ -101,13 +104,14 @@ class RouterControl(asyncio.Protocol):
         return matches
 
     async def drain(self, revision_id: str, deadline_seconds: float, timeout: float | None = None) -> DrainReport:
-        """Wait until nothing is in flight to the revision, at most `deadline_seconds`, then cut the rest.
+        """Wait until nothing is in flight to the revision and no pin to it is honoured, at most `deadline_seconds`,
+        then cut the rest.
 
         `timeout` bounds the answer itself and is the deadline plus ANSWER_SECONDS when not given.
         """
         message = {"type": "drain", "revision_id": revision_id, "deadline_seconds": deadline_seconds}
         answer = await self._ask(message, deadline_seconds + ANSWER_SECONDS if timeout is None else timeout)
-        return DrainReport(finished=answer["finished"], cut=answer["cut"])
+        return DrainReport(finished=answer["finished"], cut=answer["cut"], pins_cut=answer.get("pins_cut", 0))
 
     async def stop(self, grace_seconds: float, timeout: float | None = None) -> None:
         """Have the router accept no more, finish what is in flight within `grace_seconds`, and exit; wait for

@@ -78,7 +78,15 @@ class ControlServer(asyncio.Protocol):
 
     async def _drain(self, request: Any, revision_id: str, deadline_seconds: float) -> None:
         report = await self._gateway.drain(revision_id, deadline_seconds)
-        self._send({"type": "drained", "request": request, "finished": report.finished, "cut": report.cut})
+        self._send(
+            {
+                "type": "drained",
+                "request": request,
+                "finished": report.finished,
+                "cut": report.cut,
+                "pins_cut": report.pins_cut,
+            }
+        )
 
     def _send(self, message: dict[str, Any]) -> None:
         if self._transport is not None and not self._transport.is_closing():

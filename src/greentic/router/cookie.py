@@ -9,10 +9,10 @@ key is found by trying the ring, not by believing k.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from typing import Final
 
-from greentic.router.keys import KeyRing, SigningKey, decode, encode
+from greentic.router.keys import KeyRing, SigningKey, Verified, decode, encode
+from greentic.router.pins import Pin
 
 COOKIE_LIMIT: Final = 1024
 """Bytes of a cookie value; ours take about 350."""
@@ -20,45 +20,10 @@ MAX_AGE_SECONDS: Final = 30 * 24 * 3600
 """The slot outlives the pin: a visitor who returns in a month lands where the table says."""
 
 
-KNOWN_LIMIT: Final = 8192
-
-
-@dataclass(slots=True)
-class Pin:
-    """What a genuine cookie of this deployment says."""
-
-    revision_id: str
-    generation: int
-    expires: int
-    slot: int
-
-
-class KnownCookies:
-    """Cookies that were verified already: a visitor sends the same one with every request.
-
-    Only genuine ones are kept, at most KNOWN_LIMIT; shared by the deployments of one table, and gone with its keys.
-    """
-
-    __slots__ = ("_pins",)
-
-    def __init__(self) -> None:
-        self._pins: dict[tuple[str, bytes], Pin] = {}
-
-    def get(self, deployment_id: str, value: bytes) -> Pin | None:
-        """The pin of a value that was genuine before."""
-        return self._pins.get((deployment_id, value))
-
-    def add(self, deployment_id: str, value: bytes, pin: Pin) -> None:
-        """Remember a genuine value."""
-        if len(self._pins) >= KNOWN_LIMIT:
-            self._pins.clear()
-        self._pins[(deployment_id, value)] = pin
-
-
 class CookieMint:
     """Makes and reads the revision cookies of one deployment."""
 
-    __slots__ = ("_deployment_id", "_env_id", "_heads", "_key", "_known", "_ring", "_tenant")
+    __slots__ = ("_deployment_id", "_env_id", "_generation", "_heads", "_key", "_known", "_ring", "_scope", "_tenant")
 
     def __init__(
         self,
@@ -69,15 +34,17 @@ class CookieMint:
         deployment_id: str,
         generation: int,
         revision_ids: tuple[str, ...],
-        known: KnownCookies | None = None,
+        known: Verified[Pin] | None = None,
     ) -> None:
-        self._known = known if known is not None else KnownCookies()
+        self._known = known if known is not None else Verified()
         self._ring = ring
         self._key: SigningKey = ring.active
         self._env_id = env_id
         self._tenant = tenant
         self._deployment_id = deployment_id
-        self._heads = [self._head(revision_id, generation) for revision_id in revision_ids]
+        self._scope = f"{deployment_id}/{tenant}"
+        self._generation = generation
+        self._heads = {revision_id: self._head(revision_id, generation) for revision_id in revision_ids}
 
     @property
     def ring(self) -> KeyRing:
@@ -91,9 +58,12 @@ class CookieMint:
         # Blanks are free in JSON: with them the head's base64 is whole and can be made once.
         return encode(text + b" " * (-len(text) % 3))
 
-    def issue(self, index: int, expires: int, slot: int) -> bytes:
-        """A cookie value for revision `index` of the deployment, pinned until `expires` (unix seconds)."""
-        payload = self._heads[index] + encode(b'"x":%d,"s":%d}' % (expires, slot))
+    def issue(self, pin: Pin) -> bytes:
+        """A cookie value that makes the promise `pin`."""
+        head = self._heads.get(pin.revision_id) if pin.generation == self._generation else None
+        if head is None:
+            head = self._head(pin.revision_id, pin.generation)
+        payload = head + encode(b'"x":%d,"s":%d}' % (pin.expires, pin.slot))
         return payload + b"." + encode(self._key.sign(payload))
 
     def read(self, value: bytes) -> Pin | None:
@@ -102,7 +72,8 @@ class CookieMint:
         """
         if len(value) > COOKIE_LIMIT:
             return None
-        known = self._known.get(self._deployment_id, value)
+        key = (self._scope, value)
+        known = self._known.get(key)
         if known is not None:
             return known
         payload, dot, signature = value.partition(b".")
@@ -118,5 +89,5 @@ class CookieMint:
             pin = Pin(str(facts["r"]), int(facts["g"]), int(facts["x"]), int(facts.get("s", -1)))
         except (ValueError, KeyError, TypeError, RecursionError, OverflowError):
             return None
-        self._known.add(self._deployment_id, value, pin)
+        self._known.add(key, pin)
         return pin

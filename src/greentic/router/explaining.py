@@ -16,14 +16,15 @@ from typing import Any
 
 from greentic.router import preview
 from greentic.router.compiled import CompiledDeployment, compile_table
-from greentic.router.cookie import CookieMint, Pin
 from greentic.router.ended import Ended
 from greentic.router.keys import SECRET_BYTES, KeyRing
-from greentic.router.selection import COOKIE, NO_FACTS, Facts, select
+from greentic.router.pins import Pin
+from greentic.router.selection import COOKIE, KEY, NO_FACTS, SESSION, Decision, Facts, in_session, select
 from greentic.router.table import SLOTS, DeploymentRow, RoutingTable
-from greentic.spec.errors import Conflict, Denied, SpecViolation
+from greentic.spec.errors import Conflict, Denied, NotFound, SpecViolation
 
 _NOT_GENUINE = b"not.genuine"
+_KINDS = {b"u": "user", b"s": "session", b"c": "client"}
 
 
 def explanation(ended: Ended, env_id: str) -> dict[str, Any]:
@@ -31,6 +32,8 @@ def explanation(ended: Ended, env_id: str) -> dict[str, Any]:
 
     `revision` and `reason` are None when the router answered by itself (`error` says why). `cookie` and `preview` say
     what came and whether it counted; `slot` is the visitor's place in the table of 10,000, None where none took part.
+    `asked` is the revision that a trusted caller named, `key` the kind of key that the caller is known by (never the
+    key) and its slot where it counted, `session` whether the request named one and the pin of it that counted.
     `replay` is what `replay` needs.
     """
     row, decision = ended.row, ended.decision
@@ -75,18 +78,23 @@ def explanation(ended: Ended, env_id: str) -> dict[str, Any]:
             "weight_bps": revision.weight,
         }
         told["reason"] = decision.reason
-        issued = _issued(ended.mint, decision.set_cookie)
-        slot = issued.slot if issued is not None else slot
+        slot = decision.slot if decision.slot >= 0 else slot
     told["slot"] = slot
     told["cookie"] = _cookie(row, facts, pin, ended)
     told["preview"] = _preview(ended.mint.ring, row, facts, ended.selected_at)
-    told["cookie_set"] = bool(decision is not None and decision.set_cookie)
+    told["cookie_set"] = decision is not None and (decision.promise is not None or bool(decision.preview))
+    told["asked"] = _text(facts.revision or b"")
+    told["key"] = _key(facts, decision)
+    told["session"] = _session(facts, decision)
     told["replay"] = {
         "env_id": env_id,
         "selected_at": ended.selected_at,
         "deployment": _row_document(row),
         "cookie": told["cookie"],
         "preview": told["preview"],
+        "asked": told["asked"],
+        "key": told["key"],
+        "session": told["session"],
         "draw": None if decision is None or slot is None else [decision.revision.index, slot],
     }
     return told
@@ -102,14 +110,19 @@ def replay(document: Mapping[str, Any]) -> dict[str, Any]:
         row = document["deployment"]
         table = RoutingTable.parse({"version": 0, "env_id": document["env_id"], "keys": keys, "deployments": [row]})
         compiled = compile_table(table).deployments[row["deployment_id"]]
-        compiled = dataclasses.replace(compiled, visitors=_Recorded(document["draw"]))
+        key = document.get("key") or {}
+        recorded = _RecordedSlot(key["slot"]) if key.get("slot") is not None else compiled.hasher
+        compiled = dataclasses.replace(compiled, visitors=_Recorded(document["draw"]), hasher=recorded)
         facts = _facts(document, table, compiled)
+        pin = _pin(document.get("session"))
         now = float(document["selected_at"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise SpecViolation("explanation", f"this is not the record of a decision: {error!r}") from None
     try:
         decision = select(compiled, table.keys, facts, now)
-    except (Denied, Conflict) as error:
+        if decision.promise is not None:
+            decision = in_session(compiled, decision, pin, now)
+    except (Denied, Conflict, NotFound) as error:
         return {"revision_id": None, "name": None, "reason": None, "refusal": error.message}
     name = compiled.row.revisions[decision.revision.index].name
     return {
@@ -169,33 +182,73 @@ def _preview(ring: KeyRing, row: DeploymentRow, facts: Facts, now: float) -> dic
 def _facts(document: Mapping[str, Any], table: RoutingTable, compiled: CompiledDeployment) -> Facts:
     """The facts of the request, signed anew."""
     cookie, token = document["cookie"], document["preview"]
-    if cookie is None and token is None:
+    asked, key = document.get("asked"), document.get("key") or {}
+    if cookie is None and token is None and asked is None and key.get("slot") is None:
         return NO_FACTS
     revision_cookie: bytes | None = None
     if cookie is not None:
         revision_cookie = _NOT_GENUINE
         if cookie["genuine"]:
-            mint = CookieMint(
-                table.keys,
-                env_id=table.env_id,
-                tenant=compiled.row.tenant,
-                deployment_id=compiled.deployment_id,
-                generation=int(cookie["generation"]),
-                revision_ids=(str(cookie["revision_id"]),),
+            pin = Pin(
+                str(cookie["revision_id"]), int(cookie["generation"]), int(cookie["expires"]), int(cookie["slot"])
             )
-            revision_cookie = mint.issue(0, int(cookie["expires"]), int(cookie["slot"]))
+            revision_cookie = compiled.mint.issue(pin)
     signed: bytes | None = None
     if token is not None:
         signed = _NOT_GENUINE
         if token["granted"]:
             text = preview.mint(table.keys, compiled.deployment_id, str(token["revision_id"]), int(token["expires"]))
             signed = text.encode()
-    asked = token is not None and token["from"] == "request"
+    in_request = token is not None and token["from"] == "request"
     return Facts(
-        preview_token=signed if asked else None,
-        preview_cookie=None if asked else signed,
+        preview_token=signed if in_request else None,
+        preview_cookie=None if in_request else signed,
         revision_cookie=revision_cookie,
+        revision=None if asked is None else str(asked).encode("latin-1"),
+        key=None if key.get("slot") is None else b"recorded",
     )
+
+
+def _key(facts: Facts, decision: Decision | None) -> dict[str, Any] | None:
+    """The kind of the caller's key, and its slot where it took part; None when it is known by none."""
+    if facts.key is None:
+        return None
+    counted = decision is not None and decision.reason in (KEY, SESSION)
+    return {"kind": _KINDS[facts.key[:1]], "slot": decision.slot if decision is not None and counted else None}
+
+
+def _session(facts: Facts, decision: Decision | None) -> dict[str, Any] | None:
+    """The pin of the request's session that went first; `held` is False when there was none that did. None when the
+    request named no session.
+    """
+    if facts.session is None:
+        return None
+    pin = decision.session if decision is not None else None
+    if pin is None:
+        return {"held": False}
+    return {"held": True, "revision_id": pin.revision_id, "generation": pin.generation, "expires": pin.expires}
+
+
+def _pin(session: Mapping[str, Any] | None) -> Pin | None:
+    if session is None or not session["held"]:
+        return None
+    return Pin(str(session["revision_id"]), int(session["generation"]), int(session["expires"]))
+
+
+class _RecordedSlot:
+    """A hash whose remainder is the recorded slot, whatever the key."""
+
+    def __init__(self, slot: int) -> None:
+        self._digest = int(slot).to_bytes(8)
+
+    def copy(self) -> _RecordedSlot:
+        return self
+
+    def update(self, _: bytes) -> None:
+        pass
+
+    def digest(self) -> bytes:
+        return self._digest
 
 
 class _Recorded:
@@ -226,6 +279,7 @@ def _row_document(row: DeploymentRow) -> dict[str, Any]:
                 "address": "127.0.0.1:1",
                 "state": "draining" if revision.draining else "ready",
                 "since": revision.since,
+                "honour_until": revision.honour_until,
                 "name": revision.name,
             }
             for revision in row.revisions
@@ -236,13 +290,6 @@ def _row_document(row: DeploymentRow) -> dict[str, Any]:
 
 def _weight(row: DeploymentRow, revision_id: str) -> int:
     return sum(count for count, index in row.slots if row.revisions[index].revision_id == revision_id)
-
-
-def _issued(mint: CookieMint, line: bytes) -> Pin | None:
-    """The pin in a Set-Cookie line of ours; None for another cookie's or none."""
-    if not line.startswith(b"Set-Cookie: _gt_rev_"):
-        return None
-    return mint.read(line.partition(b"=")[2].partition(b";")[0])
 
 
 def _moment(seconds: float) -> str:

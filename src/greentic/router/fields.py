@@ -22,6 +22,7 @@ REQUEST_FIELDS: Final = frozenset(
         b"traceparent", b"tracestate",
         # our own
         b"x-request-id", b"x-greentic-preview", b"x-greentic-revision", b"x-greentic-reason", b"x-greentic-deployment",
+        b"x-greentic-user", b"x-greentic-session", b"x-greentic-client", b"x-greentic-trust",
     )
 )  # fmt: skip
 
@@ -32,6 +33,14 @@ CLAIMS: Final = frozenset(
     )
 )  # fmt: skip
 """What a proxy says of the request: kept aside, believed from trusted proxies."""
+
+CALLER_FIELDS: Final = frozenset(
+    (b"x-greentic-user", b"x-greentic-session", b"x-greentic-client", b"x-greentic-revision", b"x-greentic-trust")
+)
+"""What a caller says of itself and of where it wants to go. Session and client are hints that anybody may give, and go
+on as they came; user and revision are believed from trusted callers only, and from others go nowhere.
+"""
+HINTS: Final = frozenset((b"x-greentic-session", b"x-greentic-client"))
 
 RESPONSE_FIELDS: Final = frozenset(
     (
@@ -53,6 +62,8 @@ STREAM_TYPES: Final = (b"text/event-stream", b"application/x-ndjson", b"applicat
 TCHAR: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 DIGITS: Final = re.compile(rb"[0-9]{1,18}")
 REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,128}")
+CALLER_VALUE: Final = re.compile(rb"[\x21-\x7e](?:[\x20-\x7e]{0,254}[\x21-\x7e])?")
+"""What a caller's word may be to count: printable ASCII, at most 256 bytes (reference 04 section 1.5)."""
 FIELD_VALUE: Final = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
 
 

@@ -17,15 +17,17 @@ from greentic.router.heads import facts_of, last_chunk, request_bytes, response_
 from greentic.router.matching import AmbiguousPath
 from greentic.router.phases import RESPONDING, STREAMING
 from greentic.router.refusal import STATUS_LINES, Refusal
-from greentic.router.selection import PREVIEW, Decision, select
+from greentic.router.selection import PREVIEW, Decision, in_session, select
+from greentic.router.trust import proves
 from greentic.router.tunnel import Tunnel
-from greentic.spec.errors import Conflict, Denied
+from greentic.spec.errors import Conflict, Denied, NotFound
 
 if TYPE_CHECKING:
     from greentic.router.caller import Caller
     from greentic.router.client import ClientConnection
-    from greentic.router.compiled import CompiledDeployment
+    from greentic.router.compiled import CompiledDeployment, CompiledTable
     from greentic.router.gateway import Gateway
+    from greentic.router.pins import Pin
     from greentic.router.request_head import RequestHead
     from greentic.router.response_head import ResponseHead
     from greentic.router.selection import Facts
@@ -36,6 +38,8 @@ _PENDING_LIMIT: Final = 64 * 1024
 """Bytes of a body kept while the worker is being reached."""
 _FIRST_PAUSE: Final = 0.02
 _LONGEST_PAUSE: Final = 0.25
+_TABLES_ASKED: Final = 3
+"""How often a session's pin is asked for anew because the table changed meanwhile."""
 
 
 class Exchange:
@@ -48,6 +52,7 @@ class Exchange:
         "_over",
         "_pending",
         "_pending_bytes",
+        "_pinning",
         "_response_started",
         "_retried",
         "_stamp",
@@ -73,6 +78,7 @@ class Exchange:
         "selected_at",
         "sent_before",
         "status",
+        "trusted",
     )
 
     head: RequestHead
@@ -110,6 +116,8 @@ class Exchange:
         self.selected_at = self.answered = 0.0
         self.error: str | None = None
         self.sent_before = client.sent
+        self._pinning: bytes | None = None
+        self.trusted = False
         self.status = 0
         self.began = time.monotonic()
 
@@ -132,15 +140,17 @@ class Exchange:
             self._answer(self.refusal)
             return
         try:
-            decision = self._route()
+            facts, decision = self._route()
         except Refusal as refusal:
             self._answer(refusal)
             return
-        self._tally = tally = self._gateway.tally(decision.revision.revision_id)
-        tally.began(decision.reason)
-        self._reach(fresh=False)
+        if facts.session is not None and decision.promise is not None:
+            self._in_session(facts.session, decision)
+        else:
+            self._begin(decision)
 
-    def _route(self) -> Decision:
+    def _route(self) -> tuple[Facts, Decision]:
+        """The request's facts, and the decision without a session's pin."""
         gateway, head = self._gateway, self.head
         table = gateway.table
         if table is None:
@@ -154,17 +164,95 @@ class Exchange:
         if route is None:
             raise Refusal(404, "no-route", "no deployment is bound to this host and path")
         self.deployment = deployment = route.target
-        self.facts = facts = facts_of(head, deployment)
         self.selected_at = now = time.time()
-        try:
-            decision = select(deployment, table.source.keys, facts, now)
-        except Denied as error:
-            raise Refusal(403, "preview-refused", error.message) from None
-        except Conflict as error:
-            raise Refusal(503, "no-revision", error.message) from None
+        self.trusted = trusted = self.caller.trusted or (head.said is not None and self._shows_trust(table, now))
+        self.facts = facts = facts_of(head, deployment, trusted=trusted)
+        return facts, _selected(deployment, table, facts, now)
+
+    def _shows_trust(self, table: CompiledTable, now: float) -> bool:
+        assert self.head.said is not None
+        assert self.deployment is not None
+        token = self.head.said.get(b"x-greentic-trust")
+        source = table.source
+        return token is not None and proves(
+            source.keys, source.env_id, self.deployment.deployment_id, token, now, table.known.trusts
+        )
+
+    def _begin(self, decision: Decision) -> None:
+        """The revision is known: count the request to it and reach its worker."""
+        gateway = self._gateway
+        assert gateway.table is not None
         self.decision = decision
-        self._stamp = table.source.stamp_revision or decision.reason == PREVIEW
-        return decision
+        self._stamp = gateway.table.source.stamp_revision or decision.reason == PREVIEW
+        self._tally = tally = gateway.tally(decision.revision.revision_id)
+        tally.began(decision.reason)
+        self._reach(fresh=False)
+
+    # Session
+
+    def _in_session(self, session: bytes, decision: Decision) -> None:
+        """Let the pin of the request's session go first, and see that there is one from now on.
+
+        A trusted caller's session is pinned at once, anybody else's when a worker has accepted the request: what no
+        worker accepts must not fill the store (reference 04 section 1.8).
+        """
+        deployment, pins = self.deployment, self._gateway.pins
+        assert deployment is not None
+        assert decision.promise is not None
+        hint = deployment.digest(b"s" + session)
+        if pins.local is None:
+            self._gateway.spawn(self._ask_session(session, hint, decision))
+            return
+        now = time.time()
+        admissible = deployment.admissible(now)
+        if self.trusted:
+            pin = pins.local.put(deployment.scope, hint, decision.promise, admissible, now)
+        else:
+            pin = pins.local.look(deployment.scope, hint, admissible, now)
+            if pin is None:
+                self._pinning = hint
+        self._begin(in_session(deployment, decision, pin, now))
+
+    async def _ask_session(self, session: bytes, hint: bytes, decision: Decision) -> None:
+        """`_in_session` with a store that has to be waited for. A table that came meanwhile counts: nothing goes by an
+        older one once its successor is acknowledged.
+        """
+        gateway = self._gateway
+        for _ in range(_TABLES_ASKED):
+            table, deployment, pins = gateway.table, self.deployment, gateway.pins
+            assert deployment is not None
+            assert decision.promise is not None
+            now = time.time()
+            admissible = deployment.admissible(now)
+            if self.trusted:
+                pin = await pins.store.try_pin(deployment.scope, hint, decision.promise, admissible, now)
+            else:
+                pin = await pins.store.lookup(deployment.scope, hint, admissible, now)
+            if self._over:
+                return
+            if gateway.table is table:
+                self._pinning = hint if pin is None and not self.trusted else None
+                decision = in_session(deployment, decision, pin, now)
+                break
+            try:
+                facts, decision = self._route()
+            except Refusal as refusal:
+                self.fail(refusal)
+                return
+            if facts.session != session or decision.promise is None:
+                break
+            assert self.deployment is not None
+            hint = self.deployment.digest(b"s" + session)
+        self._begin(decision)
+
+    def _accepted(self, status: int) -> None:
+        """A worker answered. What it refused, or sent elsewhere (to log in, say), pins nobody; 304 is an acceptance."""
+        hint, self._pinning = self._pinning, None
+        decision, deployment = self.decision, self.deployment
+        if hint is None or decision is None or deployment is None or decision.promise is None:
+            return
+        if status == 101 or 200 <= status < 300 or status == 304:
+            self._gateway.pin(deployment, hint, decision.promise)
 
     # Reach
 
@@ -220,7 +308,7 @@ class Exchange:
         self._upstream = upstream
         upstream.serve(self)
         transport = upstream.transport
-        transport.write(request_bytes(self.head, self.request_id, self.caller))
+        transport.write(request_bytes(self.head, self.request_id, self.caller, trusted=self.trusted))
         client = self.client
         client.touch()
         if self._pending:
@@ -291,6 +379,8 @@ class Exchange:
         elif not request.modern:
             lines.append(b"Connection: keep-alive")
         self._add_stamps(lines)
+        if self._pinning is not None:
+            self._accepted(status)
         self.answered = answered = time.monotonic()
         if self._tally is not None:
             self._tally.answered(status, answered - self.began)
@@ -302,11 +392,22 @@ class Exchange:
         decision = self.decision
         assert decision is not None
         lines.append(b"X-Request-Id: " + self.request_id)
-        if decision.set_cookie:
-            lines.append(decision.set_cookie)
+        if decision.promise is not None:
+            lines.append(self._cookie(decision, decision.promise))
+        elif decision.preview:
+            assert self.deployment is not None
+            lines.append(self.deployment.preview_line(decision.preview, secure=self.caller.secure))
         if self._stamp:
             lines.append(b"X-Greentic-Revision: " + decision.revision.header_value)
             lines.append(b"X-Greentic-Reason: " + decision.reason.encode())
+
+    def _cookie(self, decision: Decision, promise: Pin) -> bytes:
+        assert self.deployment is not None
+        gateway, former = self._gateway, decision.former
+        gateway.tally(promise.revision_id).pins.given(promise.expires)
+        if former is not None:
+            gateway.tally(former.revision_id).pins.returned(former.expires)
+        return self.deployment.cookie_line(promise, secure=self.caller.secure)
 
     def response_tail(self, trailers: list[bytes]) -> bytes:
         """What follows the last byte of the body."""
@@ -329,6 +430,7 @@ class Exchange:
         self.status = 101
         lines = [response_onward(head), b"Connection: Upgrade", b"Upgrade: " + (head.upgrade or self.head.upgrade)]
         self._add_stamps(lines)
+        self._accepted(101)
         lines += (b"", rest)
         head_bytes = b"\r\n".join(lines)
         self.answered = time.monotonic()
@@ -476,6 +578,17 @@ class Exchange:
         """The client keeps up again."""
         if self._upstream is not None:
             self._upstream.resume_reading()
+
+
+def _selected(deployment: CompiledDeployment, table: CompiledTable, facts: Facts, now: float) -> Decision:
+    try:
+        return select(deployment, table.source.keys, facts, now)
+    except Denied as error:
+        raise Refusal(403, "preview-refused", error.message) from None
+    except NotFound as error:
+        raise Refusal(404, "revision-not-served", error.message) from None
+    except Conflict as error:
+        raise Refusal(503, "no-revision", error.message) from None
 
 
 def _too_large(limit: int) -> Refusal:

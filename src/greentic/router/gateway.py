@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from greentic.router.access_log import AccessLog
 from greentic.router.caller import CallerRules
-from greentic.router.compiled import CompiledRevision, CompiledTable, compile_table
+from greentic.router.compiled import CompiledDeployment, CompiledRevision, CompiledTable, compile_table
 from greentic.router.control import DrainReport
 from greentic.router.ended import Ended, ring
 from greentic.router.limits import Limits
+from greentic.router.pins import Pin
 from greentic.router.pool import UpstreamPool
+from greentic.router.session_pins import SessionPins, document
 from greentic.router.table import RoutingTable
 from greentic.router.tally import Tally
 
@@ -31,6 +33,8 @@ _IDLE_BEFORE_CLOSE_SECONDS: Final = 1.0
 moment.
 """
 _FLUSH_SECONDS: Final = 0.25
+_PROMISE_SECONDS: Final = 0.5
+"""How often a drain looks whether pins are honoured still: they end by the clock, no event tells."""
 _KEPT_TALLIES: Final = 4096
 
 
@@ -49,6 +53,8 @@ class Gateway:
         self.access_log: AccessLog | None = None
         self.kept = ring()
         """The last requests that are over, for `explain`."""
+        self.pins = SessionPins()
+        """Where sessions are pinned."""
         self._clients: set[ClientConnection] = set()
         self._pools: dict[str, UpstreamPool] = {}
         self._tallies: dict[str, Tally] = {}
@@ -102,15 +108,28 @@ class Gateway:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
+    def pin(self, deployment: CompiledDeployment, hint: bytes, promise: Pin) -> None:
+        """Keep `promise` for the session of `hint`, unless it has a pin by now; nobody waits for it."""
+        pins = self.pins
+        if pins.local is None:
+            self.spawn(pins.pin(deployment, hint, promise))
+        else:
+            now = time.time()
+            pins.local.put(deployment.scope, hint, promise, deployment.admissible(now), now)
+
     # For the control socket
 
-    def configure(self, document: Any) -> dict[str, Any]:
-        """Serve the table in `document` from the next request on; the fields of an acknowledgement.
+    def configure(self, table: Any) -> dict[str, Any]:
+        """Serve the table in the document `table` from the next request on; the fields of an acknowledgement.
 
         Raises SpecViolation or InvalidArgument, in which case the old table is served on.
         """
         began = time.perf_counter()
-        compiled = compile_table(RoutingTable.parse(document), self.table)
+        compiled = compile_table(RoutingTable.parse(table), self.table)
+        if compiled.source.pins != self.pins.settings:
+            opened = SessionPins(compiled.source.pins)
+            self.spawn(self.pins.close())
+            self.pins = opened
         pools: dict[str, UpstreamPool] = {}
         for deployment in compiled.deployments.values():
             for revision in deployment.revisions:
@@ -118,7 +137,7 @@ class Gateway:
                 if pool is None or pool.address != (revision.host, revision.port):
                     pool = UpstreamPool(revision.host, revision.port)
                 pools[revision.revision_id] = pool
-                self.tally(revision.revision_id)
+                self.tally(revision.revision_id).pins.entered(revision.since)
         old, self._pools = self._pools, pools
         self.limits = compiled.limits
         if compiled.source.callers != self.callers:
@@ -147,6 +166,8 @@ class Gateway:
             connections=len(self._clients),
             unrouted=self._unrouted,
             tallies=self._tallies,
+            pins=self._live_pins(),
+            sessions=document(self.pins),
             access_log=self.access_log,
         )
 
@@ -158,26 +179,70 @@ class Gateway:
         return [explanation(Ended._make(kept), env_id) for kept in self.kept if kept[0] == request_id]
 
     async def drain(self, revision_id: str, deadline_seconds: float) -> DrainReport:
-        """Wait until nothing is in flight to the revision, at most `deadline_seconds`; then cut the rest."""
+        """Wait until nothing is in flight to the revision and no pin to it is honoured any more, at most
+        `deadline_seconds`; then cut the rest.
+        """
         tally = self._tallies.get(revision_id)
-        if tally is None or not tally.in_flight:
+        if tally is None:
             return DrainReport(finished=0, cut=0)
-        began = tally.in_flight + 0
+        deadline = self._loop.time() + max(deadline_seconds, 0)
+        began = tally.in_flight
         requests = tally.requests
+        while (left := deadline - self._loop.time()) > 0:
+            if tally.in_flight:
+                await self._until_idle(tally, left)
+            elif self._promised(revision_id):
+                await asyncio.sleep(min(_PROMISE_SECONDS, left))
+            else:
+                break
+        cut = 0
+        for client in list(self._clients) if tally.in_flight else ():
+            if client.serves(revision_id):
+                cut += 1
+                client.cut()
+        return DrainReport(
+            finished=began + tally.requests - requests - cut, cut=cut, pins_cut=self._promised(revision_id)
+        )
+
+    async def _until_idle(self, tally: Tally, seconds: float) -> None:
         idle = asyncio.Event()
         tally.on_idle.append(idle.set)
-        cut = 0
         try:
-            async with asyncio.timeout(max(deadline_seconds, 0)):
+            async with asyncio.timeout(seconds):
                 await idle.wait()
         except TimeoutError:
             if idle.set in tally.on_idle:
                 tally.on_idle.remove(idle.set)
-            for client in list(self._clients):
-                if client.serves(revision_id):
-                    cut += 1
-                    client.cut()
-        return DrainReport(finished=began + tally.requests - requests - cut, cut=cut)
+
+    def _promised(self, revision_id: str) -> int:
+        """How many pins to the revision are honoured still. At least one is supposed until every promise that an
+        earlier process may have given has ended.
+        """
+        for deployment in self.table.deployments.values() if self.table is not None else ():
+            revision = deployment.by_id.get(revision_id)
+            if revision is not None:
+                now = time.time()
+                if now >= revision.honour_until:
+                    return 0
+                counted = sum(self._pins_of(deployment, revision, now).values())
+                young = self._loop.time() - self._began < deployment.pin_seconds
+                return max(counted, int(young))
+        return 0
+
+    def _live_pins(self) -> dict[str, dict[str, int]]:
+        """Live pins of each revision in the table, by what keeps them."""
+        now = time.time()
+        return {
+            revision.revision_id: self._pins_of(deployment, revision, now)
+            for deployment in (self.table.deployments.values() if self.table is not None else ())
+            for revision in deployment.revisions
+        }
+
+    def _pins_of(self, deployment: CompiledDeployment, revision: CompiledRevision, now: float) -> dict[str, int]:
+        share, honoured = revision.weight > 0, now < revision.honour_until
+        session = self.pins.counts(deployment, now).get(revision.revision_id, 0) if share or honoured else 0
+        cookie = self.tally(revision.revision_id).pins.live(now, share=share, honoured=honoured)
+        return {"cookie": cookie, "session": session}
 
     async def stop(self, grace_seconds: float) -> None:
         """Finish what is in flight, at most `grace_seconds`; then cut the rest. The listening socket is
@@ -198,6 +263,7 @@ class Gateway:
             task.cancel()
         for pool in self._pools.values():
             pool.retire()
+        await self.pins.close()
         self._log_to(None)
 
     def _log_to(self, path: str | None) -> None:
@@ -240,4 +306,6 @@ class Gateway:
             pool.sweep(now, self.limits.upstream_idle_seconds)
         if self.access_log is not None:
             self.access_log.flush()
+        if self.table is not None:
+            self.pins.refresh(self.table.deployments.values(), now)
         self._ticker = self._loop.call_later(TICK_SECONDS, self._tick)

@@ -39,19 +39,40 @@ def sort_cookies(fields: list[bytes]) -> tuple[bytes, dict[bytes, bytes | None]]
     return b"; ".join(others), own
 
 
-def facts_of(head: RequestHead, deployment: CompiledDeployment) -> Facts:
-    """What the request says about where it belongs in `deployment`."""
-    own = head.own_cookies
-    if own:
-        return Facts(head.preview_token, own.get(deployment.preview_cookie_name), own.get(deployment.cookie_name))
-    return NO_FACTS if head.preview_token is None else Facts(head.preview_token)
+def facts_of(head: RequestHead, deployment: CompiledDeployment, *, trusted: bool = False) -> Facts:
+    """What the request says about where it belongs in `deployment`; `trusted`: its caller is."""
+    own, said = head.own_cookies, head.said
+    if said is None:
+        if own:
+            return Facts(head.preview_token, own.get(deployment.preview_cookie_name), own.get(deployment.cookie_name))
+        return NO_FACTS if head.preview_token is None else Facts(head.preview_token)
+    revision = said.get(b"x-greentic-revision") if trusted else None
+    session = said.get(b"x-greentic-session")
+    key = None
+    # The letter keeps a user from being taken for a session of the same name.
+    if trusted and (user := said.get(b"x-greentic-user")) is not None:
+        key = b"u" + user
+    elif session is not None:
+        key = b"s" + session
+    elif (client := said.get(b"x-greentic-client")) is not None:
+        key = b"c" + client
+    return Facts(
+        head.preview_token,
+        own.get(deployment.preview_cookie_name),
+        own.get(deployment.cookie_name),
+        revision,
+        key,
+        session,
+    )
 
 
-def request_bytes(head: RequestHead, request_id: bytes, caller: Caller) -> bytes:
-    """The request head for the worker, written anew."""
+def request_bytes(head: RequestHead, request_id: bytes, caller: Caller, *, trusted: bool = False) -> bytes:
+    """The request head for the worker, written anew. A `trusted` caller's word on who the user is goes on."""
     if head.onward_of is not caller:
         head.onward = _request_onward(head, caller)
         head.onward_of = caller
+    if trusted and head.said is not None and (user := head.said.get(b"x-greentic-user")) is not None:
+        request_id += b"\r\nX-Greentic-User: " + user
     return b"%b %b%b%b\r\n\r\n" % (head.method, head.target, head.onward, request_id)
 
 

@@ -11,11 +11,14 @@ import binascii
 import hashlib
 from dataclasses import dataclass
 from hmac import compare_digest
-from typing import Final
+from typing import Final, Generic, TypeVar
 
 SECRET_BYTES: Final = 32
 RING_LIMIT: Final = 4
 """A verification tries every key of the ring, so the ring is short."""
+VERIFIED_LIMIT: Final = 8192
+
+T = TypeVar("T")
 
 _URL_SAFE = bytes.maketrans(b"+/", b"-_")
 _STANDARD = bytes.maketrans(b"-_", b"+/")
@@ -83,3 +86,23 @@ class KeyRing:
         constant time.
         """
         return any(compare_digest(key.sign(message), signature) for key in self.keys)
+
+
+class Verified(Generic[T]):
+    """What signed texts that were verified already say: a visitor sends the same one with every request.
+
+    Only genuine ones are kept, at most VERIFIED_LIMIT, and no longer than the ring that verified them. The key holds
+    the whole text and everything else that it was verified for.
+    """
+
+    __slots__ = ("_said", "get")
+
+    def __init__(self) -> None:
+        self._said: dict[object, T] = {}
+        self.get = self._said.get
+
+    def add(self, key: object, said: T) -> None:
+        """Remember what a genuine text says."""
+        if len(self._said) >= VERIFIED_LIMIT:
+            self._said.clear()
+        self._said[key] = said

@@ -11,7 +11,7 @@ import json
 from dataclasses import dataclass
 from typing import Final
 
-from greentic.router.keys import KeyRing, decode, encode
+from greentic.router.keys import KeyRing, Verified, decode, encode
 from greentic.spec.errors import Denied
 
 TOKEN_LIMIT: Final = 1024
@@ -38,10 +38,25 @@ def mint(keys: KeyRing, deployment_id: str, revision_id: str, expires_at: int) -
     return (payload + b"." + encode(keys.active.sign(_DOMAIN + payload))).decode()
 
 
-def verify(keys: KeyRing, deployment_id: str, token: bytes, now: float) -> Preview:
+def verify(
+    keys: KeyRing, deployment_id: str, token: bytes, now: float, known: Verified[Preview] | None = None
+) -> Preview:
     """What `token` grants for `deployment_id` at `now` (unix seconds). Raises Denied, saying why it grants
     nothing.
     """
+    preview = known.get(token) if known is not None else None
+    if preview is None:
+        preview = _read(keys, token)
+        if known is not None:
+            known.add(token, preview)
+    if preview.deployment_id != deployment_id:
+        raise Denied("the preview token is for another deployment")
+    if preview.expires <= now:
+        raise Denied("the preview token has expired", next_step="ask for a new preview link")
+    return preview
+
+
+def _read(keys: KeyRing, token: bytes) -> Preview:
     payload, dot, signature = token.partition(b".")
     if not dot or len(token) > TOKEN_LIMIT:
         raise Denied("this is not a preview token")
@@ -53,11 +68,6 @@ def verify(keys: KeyRing, deployment_id: str, token: bytes, now: float) -> Previ
         raise Denied("the preview token is not genuine, or its key has been retired")
     try:
         facts = json.loads(decode(payload))
-        preview = Preview(str(facts["d"]), str(facts["r"]), int(facts["x"]))
+        return Preview(str(facts["d"]), str(facts["r"]), int(facts["x"]))
     except (ValueError, KeyError, TypeError, RecursionError, OverflowError) as error:
         raise Denied("this is not a preview token") from error
-    if preview.deployment_id != deployment_id:
-        raise Denied("the preview token is for another deployment")
-    if preview.expires <= now:
-        raise Denied("the preview token has expired", next_step="ask for a new preview link")
-    return preview

@@ -22,6 +22,8 @@ def build_report(
     connections: int,
     unrouted: Mapping[str, int],
     tallies: Mapping[str, Tally],
+    pins: Mapping[str, Mapping[str, int]],
+    sessions: Mapping[str, Any],
     access_log: AccessLog | None = None,
 ) -> dict[str, Any]:
     """The report as JSON values.
@@ -31,8 +33,10 @@ def build_report(
     (`2xx`..`5xx`), errors by kind, in_flight, upgraded (open tunnels), selections by reason, and
     latency_counts: how many response heads came within the bucket below each of `latency_bounds_ms` (one more
     bucket than bounds: the last has none), and latency_seconds, what they took together.
-    `greentic.router.tally.quantile_ms` reads p50 and p99 from the counts. `access_log`: lines written and lines
-    dropped, where one is written.
+    `greentic.router.tally.quantile_ms` reads p50 and p99 from the counts. A revision in the table has `pins` too: how
+    many live pins there are by `cookie` (`greentic.router.live_pins` says what counts) and by `session`. `sessions`:
+    the store of session pins, its `kind` and counters. `access_log`: lines written and lines dropped, where one is
+    written. Everything may be added up over routers: of a store that they share, one tells the counts.
     """
     return {
         "pid": os.getpid(),
@@ -42,6 +46,12 @@ def build_report(
         "connections": connections,
         "unrouted": dict(unrouted),
         "latency_bounds_ms": list(BOUNDS_MS),
-        "revisions": {revision_id: tally.document() for revision_id, tally in tallies.items()},
+        "sessions": dict(sessions),
+        "revisions": {
+            revision_id: {**tally.document(), "pins": dict(pins[revision_id])}
+            if revision_id in pins
+            else tally.document()
+            for revision_id, tally in tallies.items()
+        },
         **({"access_log": access_log.document()} if access_log is not None else {}),
     }

@@ -11,7 +11,18 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from httptools import HttpRequestParser
 
-from greentic.router.fields import CLAIMS, DIGITS, NO_TRAILERS, REQUEST_FIELDS, REQUEST_ID, tokens, without_nominated
+from greentic.router.fields import (
+    CALLER_FIELDS,
+    CALLER_VALUE,
+    CLAIMS,
+    DIGITS,
+    HINTS,
+    NO_TRAILERS,
+    REQUEST_FIELDS,
+    REQUEST_ID,
+    tokens,
+    without_nominated,
+)
 from greentic.router.heads import sort_cookies
 from greentic.router.known import KnownRequest
 from greentic.router.matching import normalise_host
@@ -65,6 +76,7 @@ class RequestReader:
         "_parser",
         "_preview",
         "_request_id",
+        "_said",
         "_sink",
         "_te",
         "_traceparents",
@@ -158,6 +170,7 @@ class RequestReader:
         self._claims: dict[bytes, bytes] | None = None
         self._traceparents: list[bytes] = []
         self._tracestate: list[bytes] = []
+        self._said: dict[bytes, bytes | None] | None = None
         self._dropped = 0
         self._trailers_welcome = False
 
@@ -172,6 +185,9 @@ class RequestReader:
         if not self._in_head:
             self._trailer(key, name, value)
         elif key in REQUEST_FIELDS:
+            if key in HINTS:
+                self._lines.append(name + b": " + value)
+                self._dropped -= 1
             self._field(key, value)
         elif b"_" in key and key.replace(b"_", b"-") in REQUEST_FIELDS:
             # A CGI-like worker reads x_forwarded_for as x-forwarded-for: nobody may speak in our name.
@@ -232,6 +248,8 @@ class RequestReader:
                 self._request_id = value
         elif key == b"x-greentic-preview":
             self._preview = value
+        elif key in CALLER_FIELDS:
+            self._say(key, value)
         elif key == b"expect":
             self._expect = value.lower()
         elif key == b"upgrade":
@@ -247,6 +265,12 @@ class RequestReader:
             self._traceparents.append(value)
         elif key == b"tracestate":
             self._tracestate.append(value)
+
+    def _say(self, key: bytes, value: bytes) -> None:
+        if self._said is None:
+            self._said = {}
+        fits = key == b"x-greentic-trust" or CALLER_VALUE.fullmatch(value)
+        self._said[key] = value if fits and key not in self._said else None
 
     # The head as a whole
 
@@ -300,6 +324,7 @@ class RequestReader:
         if self._preview is not None:
             head.preview_token = self._preview
         head.request_id = self._request_id or b""
+        head.said = self._said
         head.trailers_welcome = self._trailers_welcome
         head.via = self._via
         head.claims = self._claims

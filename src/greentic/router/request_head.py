@@ -35,6 +35,7 @@ class RequestHead:
         "plain",
         "preview_token",
         "request_id",
+        "said",
         "target",
         "traceparent",
         "tracestate",
@@ -71,6 +72,10 @@ class RequestHead:
     upgrade: bytes
     """The protocols asked for, or empty."""
     preview_token: bytes | None
+    said: dict[bytes, bytes | None] | None
+    """What the caller says of itself (`CALLER_FIELDS`), whether it is believed or not; None when it said nothing. A
+    field that came twice is None, as is a trust token that is none.
+    """
     request_id: bytes
     trailers_welcome: bool
     via: bytes

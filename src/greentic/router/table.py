@@ -15,6 +15,7 @@ from typing import Any, Final
 from greentic.router.caller import CallerRules
 from greentic.router.keys import RING_LIMIT, SECRET_BYTES, KeyRing, SigningKey
 from greentic.router.limits import Limits
+from greentic.router.pins import IN_MEMORY, PinSettings
 from greentic.spec.errors import SpecViolation
 
 SLOTS: Final = 10_000
@@ -73,10 +74,13 @@ class RoutingTable:
     version: int
     env_id: str
     keys: KeyRing
+    slot_secret: bytes
     deployments: tuple[DeploymentRow, ...]
     stamp_revision: bool
+    secure_cookies: bool
     limits: Limits
     callers: CallerRules
+    pins: PinSettings
     access_log: str | None = None
     """The absolute path of the file that requests are written down in; None for none."""
 
@@ -85,23 +89,27 @@ class RoutingTable:
         """The table in a `configure` message.
 
         Raises SpecViolation naming the rule: `routing-table` (shape), `routing-keys`, `routing-address`,
-        `route-binding`, `traffic-slots`, `revision-unique`, `deployment-unique`, `caller-networks` or `limits`. The
-        secret of a key is never in a message.
+        `route-binding`, `traffic-slots`, `revision-unique`, `deployment-unique`, `caller-networks`, `limits` or
+        `pins`. The secret of a key is never in a message.
         """
         root = _object(document, "table")
         options = _object(root.get("options", {}), "options")
         rows = tuple(_deployment(entry) for entry in _list(root, "deployments", "table"))
         _unique([row.deployment_id for row in rows], "deployment-unique", "deployment")
         _unique([revision.revision_id for row in rows for revision in row.revisions], "revision-unique", "revision")
+        keys = _ring(root.get("keys"))
         return RoutingTable(
             version=_integer(root, "version", "table"),
             env_id=_identifier(root, "env_id", "table"),
-            keys=_ring(root.get("keys")),
+            keys=keys,
+            slot_secret=_slot_secret(root["keys"].get("slots"), keys),
             deployments=rows,
             stamp_revision=_flag(options, "stamp_revision"),
+            secure_cookies=_flag(options, "secure_cookies"),
             limits=Limits.parse(options.get("limits", {})),
             access_log=_path(options, "access_log"),
             callers=CallerRules.parse(options),
+            pins=_pins(root.get("pins")),
         )
 
 
@@ -171,19 +179,38 @@ def _ring(value: Any) -> KeyRing:
     for entry in entries:
         row = _object(entry, "keys.ring entry")
         kid = _identifier(row, "kid", "keys.ring")
-        text = row.get("secret")
-        try:
-            secret = binascii.a2b_base64(text.encode("ascii"), strict_mode=True) if isinstance(text, str) else b""
-        except ValueError:
-            secret = b""
-        if len(secret) != SECRET_BYTES:
-            raise SpecViolation("routing-keys", f"the secret of key {kid} must be base64 of {SECRET_BYTES} bytes")
-        keys.append(SigningKey(kid, secret))
+        keys.append(SigningKey(kid, _secret(row.get("secret"), f"the secret of key {kid}")))
     _unique([key.kid for key in keys], "routing-keys", "key")
     if active not in {key.kid for key in keys}:
         raise SpecViolation("routing-keys", f"the active key {active} is not in the ring")
     # Stable: the active key first, the others newest first as the parent lists them.
     return KeyRing(tuple(sorted(keys, key=lambda key: key.kid != active)))
+
+
+def _secret(text: Any, what: str) -> bytes:
+    try:
+        secret = binascii.a2b_base64(text.encode("ascii"), strict_mode=True) if isinstance(text, str) else b""
+    except ValueError:
+        secret = b""
+    if len(secret) != SECRET_BYTES:
+        raise SpecViolation("routing-keys", f"{what} must be base64 of {SECRET_BYTES} bytes")
+    return secret
+
+
+def _slot_secret(text: Any, keys: KeyRing) -> bytes:
+    """What keys are hashed to slots with. It stands beside the ring, because a rotation must move nobody; a parent that
+    sends none gets one that follows from the active key.
+    """
+    return keys.active.sign(b"slots.") if text is None else _secret(text, "keys.slots")
+
+
+def _pins(value: Any) -> PinSettings:
+    if value is None:
+        return IN_MEMORY
+    document = _object(value, "pins")
+    return PinSettings(
+        _identifier(document, "kind", "pins"), dict(_object(document.get("settings", {}), "pins.settings"))
+    )
 
 
 def _deployment(value: Any) -> DeploymentRow:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
+from greentic.router.live_pins import LivePins
 from greentic.router.selection import REASONS
 
 _STEPS = 4
@@ -60,6 +61,7 @@ class Tally:
         "latency",
         "latency_seconds",
         "on_idle",
+        "pins",
         "requests",
         "responses",
         "revision_id",
@@ -78,6 +80,7 @@ class Tally:
         self.latency_seconds = 0.0
         self.selections: dict[str, int] = dict.fromkeys(REASONS, 0)
         self.on_idle: list[Callable[[], None]] = []
+        self.pins = LivePins()
 
     def began(self, reason: str) -> None:
         """A request was given to this revision."""

@@ -16,8 +16,9 @@ from greentic.router.frames import FRAME_LIMIT, FrameReader, encode_frame
 from greentic.router.keys import KeyRing, SigningKey, decode, encode
 from greentic.router.limits import Limits
 from greentic.router.matching import AmbiguousPath, Matcher, normalise_host, resolve
+from greentic.router.pins import Pin
 from greentic.router.preview import mint, verify
-from greentic.router.selection import NO_FACTS, Facts, select
+from greentic.router.selection import NO_FACTS, Decision, Facts, select
 from greentic.router.sequence import VisitorSequence
 from greentic.router.table import RoutingTable
 from greentic.router.tally import BOUNDS_MS, BUCKETS, bucket, quantile_ms
@@ -77,7 +78,7 @@ def mint_of(ring: KeyRing = RING, **changes: Any) -> CookieMint:
 
 
 def test_a_cookie_has_the_reference_format() -> None:
-    value = mint_of().issue(1, 1_900_000_000, 42)
+    value = mint_of().issue(Pin("R2", 5, 1_900_000_000, 42))
     first, _, second = value.partition(b".")
     assert base64.urlsafe_b64decode(second + b"=") == hmac.digest(SECRET, first, hashlib.sha256)
     facts = json.loads(base64.urlsafe_b64decode(first + b"=" * (-len(first) % 4)))
@@ -86,7 +87,7 @@ def test_a_cookie_has_the_reference_format() -> None:
 
 
 def test_a_cookie_reads_back_and_survives_a_rotation() -> None:
-    value = mint_of().issue(0, 1_900_000_000, 9_999)
+    value = mint_of().issue(Pin("R1", 5, 1_900_000_000, 9_999))
     rotated = KeyRing((SigningKey("k2", bytes(32)), SigningKey("k1", SECRET)))
     for reader in (mint_of(), mint_of(rotated), mint_of(generation=9, revision_ids=())):
         pin = reader.read(value)
@@ -145,7 +146,7 @@ def test_preview_tokens() -> None:
         "another deployment": ("D2", token, 1.0),
         "genuine": ("D1", token[:-3] + b"AAA", 1.0),
         "not a preview": ("D1", b"x", 1.0),
-        "key has been retired": ("D1", mint_of().issue(0, 9, 9), 1.0),
+        "key has been retired": ("D1", mint_of().issue(Pin("R1", 5, 9, 9)), 1.0),
     }
     for words, (deployment_id, value, now) in cases.items():
         with pytest.raises(Denied, match=words):
@@ -156,8 +157,16 @@ def test_preview_tokens() -> None:
 
 
 def facts(revision_id: str, *, expires: int = 2_000, generation: int = 5, slot: int = 0) -> Facts:
-    reader = mint_of(generation=generation, revision_ids=(revision_id,))
-    return Facts(revision_cookie=reader.issue(0, expires, slot))
+    return Facts(revision_cookie=mint_of().issue(Pin(revision_id, generation, expires, slot)))
+
+
+def promised(deployment: Any, decision: Decision) -> Pin:
+    """What the cookie says that a browser gets."""
+    assert decision.promise is not None
+    line = deployment.cookie_line(decision.promise, secure=False)
+    pin = mint_of().read(line.partition(b"=")[2].partition(b";")[0])
+    assert pin == decision.promise
+    return pin
 
 
 @pytest.mark.parametrize(
@@ -183,13 +192,11 @@ def test_the_order_of_selection(name: str, given: Facts, revision_id: str, reaso
     decision = select(compiled(), RING, given, 1_000.5)
     assert (decision.revision.revision_id, decision.reason) == (revision_id, reason), name
     if reason in ("slot", "sequence"):
-        value = decision.set_cookie.partition(b"=")[2].partition(b";")[0]
-        pin = mint_of().read(value)
-        assert pin is not None
+        pin = promised(compiled(), decision)
         assert (pin.revision_id, pin.generation, pin.expires) == (revision_id, 5, 1_100)
         assert compiled().slots[pin.slot] == decision.revision.index
     else:
-        assert decision.set_cookie == b""[:0] or reason == "preview"
+        assert decision.promise is None
 
 
 @pytest.mark.parametrize("state", ["ready", "draining"])
@@ -447,7 +454,9 @@ def test_a_rotated_key_signs_at_once() -> None:
     changed = document()
     changed["keys"] = {"active": "k2", "ring": [*changed["keys"]["ring"], {**changed["keys"]["ring"][0], "kid": "k2"}]}
     rotated = compile_table(RoutingTable.parse(changed), first).deployments["D1"]
-    line = select(rotated, RING, NO_FACTS, 1_000).set_cookie
+    promise = select(rotated, RING, NO_FACTS, 1_000).promise
+    assert promise is not None
+    line = rotated.cookie_line(promise, secure=False)
     payload = line.partition(b"=")[2].partition(b".")[0]
     assert json.loads(decode(payload))["k"] == "k2"
 

@@ -1,13 +1,15 @@
 """`environment.json`: the environment's document and, under one extra key, the transaction that wrote it.
 
-    { …the Environment document of the reference, pretty printed…,
-      "x-greentic-store": {
+    {
+    …the Environment document of the reference, laid out as `layout` says…,
+    "x-greentic-store":{
         "generation": 7,
         "digest":  hex SHA-256 of the canonical JSON of the document without this key; the etag
         "content": hex SHA-256 of the bytes before this key, closed with "\\n}": the same check without parsing
         "commit":  the transaction: key, request fingerprint, result, audit outcome (see `transaction`)
         "seal":    hex SHA-256 of the canonical JSON of this object without `seal`
-      } }
+    }
+    }
 
 Because the record of the transaction stands in the same file, one rename commits state, idempotency record and audit
 outcome together. A document that the reference wrote has no such key and is generation 0; one that was reformatted by
@@ -26,50 +28,78 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
-from pydantic_core import PydanticSerializationError, to_json
+from pydantic_core import PydanticSerializationError, from_json
 
 from greentic.spec.environment import Environment
 from greentic.spec.errors import CorruptDocument, GreenticError, SpecViolation
-from greentic.spec.integrity import digest
+from greentic.spec.integrity import canonical_json, digest
 from greentic.spec.parsing import parse, parse_json, problems
+from greentic.store import layout
 from greentic.store.contract import Stored
 
 KEY = "x-greentic-store"
-_JOINT = f',\n  "{KEY}": '.encode()
+_JOINT = f',\n"{KEY}":'.encode()
 _END = b"\n}\n"
 _HEADER = {"generation", "digest", "content", "commit", "seal"}
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One version of `environment.json`: its bytes, what they say, the transaction that wrote them (None: not we)."""
+    """One version of `environment.json`: its bytes, what they say, the transaction that wrote them (None: not we).
+
+    `laid_out` when the bytes are, one by one, those that we wrote.
+    """
 
     raw: bytes
     stored: Stored
     commit: Mapping[str, Any] | None
+    laid_out: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """An environment ready to be written: its pretty JSON without the last newline, and its digest."""
+    """An environment ready to be written: its text without the last line break, and its digest."""
 
     content: bytes
     digest: str
 
 
-def body(environment: Environment, before: Environment | None) -> Body:
-    """The bytes and the digest of `environment`; SpecViolation when they would not read back.
+def body(environment: Environment, before: Record | None) -> Body:
+    """The text and the digest of `environment`; SpecViolation when they would not read back.
 
-    What is the very object that stood in `before` was read from disk and is not checked again.
+    An element of a long list that is the very object that stood in `before` was read from there or written there: it
+    is not checked again, and its line is copied.
     """
-    with unhurried_collector():
-        try:
-            content = environment.model_dump_json(indent=2, warnings="error", exclude={KEY}).encode()
-        except (PydanticSerializationError, UnicodeEncodeError) as error:
-            raise SpecViolation("Malformed", f"the environment cannot be written as JSON: {error}") from None
-        values = json.loads(content)
-        _readable(environment, before, values)
-        return Body(content, digest(values))
+    sections, known = ({}, {}) if before is None else _unchanged(environment, before)
+    fresh = {
+        name: () if name in sections else tuple(one for one in getattr(environment, name) if id(one) not in known)
+        for name in layout.SECTIONS
+    }
+    try:
+        values = environment.model_copy(update=fresh).model_dump(mode="json", warnings="error", exclude={KEY})
+        parse(Environment, values, "the environment after the change")
+        for name in layout.SECTIONS:
+            elements = getattr(environment, name)
+            if elements and name not in sections:
+                added = iter(values.get(name, ()))
+                sections[name] = layout.joined([known.get(id(one)) or canonical_json(next(added)) for one in elements])
+        content = layout.text(values, sections)
+    except (PydanticSerializationError, ValueError) as error:
+        raise SpecViolation("Malformed", f"the environment cannot be written as JSON: {error}") from None
+    return Body(content, hashlib.sha256(layout.canonical(content)).hexdigest())
+
+
+def _unchanged(environment: Environment, before: Record) -> tuple[dict[str, bytes], dict[int, bytes]]:
+    """What stands in `before` and still in `environment`: whole lists by name, lines by their element's identity."""
+    sections: dict[str, bytes] = {}
+    known: dict[int, bytes] = {}
+    for name, section in layout.sections(before.raw) if before.laid_out else ():
+        elements = getattr(before.stored.environment, name)
+        if elements is getattr(environment, name):
+            sections[name] = section
+        else:
+            known.update(zip(map(id, elements), layout.lines(section), strict=True))
+    return sections, known
 
 
 def encode(written: Body, environment: Environment, generation: int, commit: Mapping[str, Any]) -> Record:
@@ -81,9 +111,8 @@ def encode(written: Body, environment: Environment, generation: int, commit: Map
         "commit": commit,
     }
     header["seal"] = digest(header)
-    pretty = to_json(header, indent=2).replace(b"\n", b"\n  ")
-    raw = b"".join((written.content[:-2], _JOINT, pretty, _END))
-    return Record(raw, Stored(environment, generation, written.digest), commit)
+    raw = b"".join((memoryview(written.content)[:-2], _JOINT, canonical_json(header), _END))
+    return Record(raw, Stored(environment, generation, written.digest), commit, laid_out=True)
 
 
 def decode(raw: bytes, path: Path, environment_id: str) -> Record:
@@ -126,12 +155,14 @@ def _ours(raw: bytes) -> Record | None:
         header = json.loads(raw[joint + len(_JOINT) : -len(_END)])
     except (ValueError, RecursionError):
         return None
-    content = raw[:joint] + b"\n}"
+    content = b"".join((memoryview(raw)[:joint], b"\n}"))
     if not isinstance(header, dict) or header.get("content") != hashlib.sha256(content).hexdigest():
         return None
     _check_seal(header)
-    environment = Environment.model_validate(json.loads(content))
-    return Record(raw, Stored(environment, header["generation"], header["digest"]), header["commit"])
+    # Keys repeat from element to element and are worth remembering; values seldom do.
+    environment = Environment.model_validate(from_json(content, cache_strings="keys"))
+    stored = Stored(environment, header["generation"], header["digest"])
+    return Record(raw, stored, header["commit"], laid_out=True)
 
 
 def _anybodys(raw: bytes) -> Record:
@@ -144,14 +175,14 @@ def _anybodys(raw: bytes) -> Record:
     if header is None:
         if any(isinstance(value, dict) and value.keys() >= _HEADER for value in values.values()):
             raise CorruptDocument(f"the record of its last change does not stand under '{KEY}'")
-        return Record(raw, Stored(parse(Environment, values, "the document"), 0, actual), None)
+        return Record(raw, Stored(parse(Environment, values, "the document"), 0, actual), None, laid_out=False)
     if not isinstance(header, dict):
         raise CorruptDocument(f"'{KEY}' is not a JSON object")
     _check_seal(header)
     if header["digest"] != actual:
         raise CorruptDocument(f"its digest is {actual}, it was written with {header['digest']}")
     environment = parse(Environment, values, "the document")
-    return Record(raw, Stored(environment, header["generation"], actual), header["commit"])
+    return Record(raw, Stored(environment, header["generation"], actual), header["commit"], laid_out=False)
 
 
 def _check_seal(header: dict[str, Any]) -> None:
@@ -166,25 +197,6 @@ def _check_seal(header: dict[str, Any]) -> None:
         raise CorruptDocument(f"the record of its last change ('{KEY}') lacks what every record has")
 
 
-def _readable(environment: Environment, before: Environment | None, values: Any) -> None:
-    """SpecViolation unless `values`, which are about to be written, read back as a valid Environment.
-
-    The long lists hold frozen documents; an element that is the same object as before was valid when it was read.
-    """
-    shortened: dict[str, Any] = dict(values)
-    if before is not None:
-        for field in ("bundles", "revisions", "traffic_splits", "split_history", "messaging_endpoints"):
-            if field not in shortened:
-                continue
-            known = {id(element) for element in getattr(before, field)}
-            shortened[field] = [
-                value
-                for element, value in zip(getattr(environment, field), shortened[field], strict=True)
-                if id(element) not in known
-            ]
-    parse(Environment, shortened, "the environment after the change")
-
-
 @contextmanager
 def unhurried_collector() -> Iterator[None]:
     """No cyclic garbage collection meanwhile: building 100,000 objects that live would make it run for nothing.
@@ -197,4 +209,9 @@ def unhurried_collector() -> Iterator[None]:
         yield
     finally:
         if enabled:
+            if not gc.get_freeze_count():
+                # Both together make all that is young old without looking at it, and leave nothing frozen. Otherwise
+                # the next allocation would walk through all that was just built.
+                gc.freeze()
+                gc.unfreeze()
             gc.enable()

@@ -395,7 +395,7 @@ class FilesStore:
         result: dict[str, Any] = from_json(to_json(outcome.result))
         if stored is not None and not outcome.changed:
             return _Answer(command, outcome, result, None)
-        body = document.body(outcome.environment, before)
+        body = document.body(outcome.environment, record)
         if transition is self._transition is not engine_transition:
             # The engine's own refuses what breaks a rule; a backup was the state once, whatever rules say today.
             rules.refuse(rules.broken_by(before, outcome.environment))

@@ -36,7 +36,7 @@ def test_the_file_is_the_document_and_one_key(store, path):
     assert values == stored.environment.to_json()
     assert digest(values) == header["digest"] == stored.etag
     assert header["generation"] == stored.generation == 2
-    assert path.read_text().startswith('{\n  "schema": "greentic.environment.v1",\n  "environment_id"')
+    assert path.read_text().startswith('{\n"bundles":[\n{"')
     assert path.read_text().endswith("}\n")
 
 

@@ -104,7 +104,8 @@ class RevisionObservation:
     `state` is `absent`, `starting`, `healthy`, `unhealthy`, `backing-off` or `failed`. Counters are since the router
     started; latencies are milliseconds; None where nothing was measured. `ready_workers` of `wanted_workers` answer:
     `wanted` is how many it takes to carry all of the deployment's traffic. `pins` counts visitors' live promises to
-    stay, by kind (`cookie`, `session`). None where the deployer cannot tell.
+    stay, by kind (`cookie`, `session`). `latency_counts` are the counts of `greentic.router.tally`'s buckets.
+    `drain_seconds_left` is how long a drain that runs may still take. None where the deployer cannot tell.
     """
 
     revision_id: str
@@ -122,6 +123,8 @@ class RevisionObservation:
     ready_workers: int | None = None
     wanted_workers: int | None = None
     pins: Mapping[str, int] | None = None
+    latency_counts: tuple[int, ...] | None = None
+    drain_seconds_left: float | None = None
 
     @property
     def healthy(self) -> bool:
@@ -137,11 +140,28 @@ class RevisionObservation:
 
 
 @dataclass(frozen=True, slots=True)
+class RouterObservation:
+    """What is seen of one router: the table it serves, the split generation of each deployment in it, and whether it
+    may be given traffic (`reason` says why not). Counters and times are zero for one that does not answer.
+    """
+
+    name: str
+    ready: bool
+    reason: str = ""
+    process_id: int | None = None
+    version: int | None = None
+    generations: Mapping[str, int] = field(default_factory=dict)
+    connections: int = 0
+    uptime_seconds: float = field(default=0.0, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Observation:
     """What is seen of an environment on its provider.
 
     `running` tells whether the data plane is up; `url` where it is reached; `generations` the split generation that all
-    routers serve, per deployment; `discovered` other values worth knowing, by name.
+    routers serve, per deployment; `router_states` each router, as far as the deployer can tell them apart; `discovered`
+    other values worth knowing, by name.
     """
 
     running: bool
@@ -150,6 +170,7 @@ class Observation:
     generations: Mapping[str, int] = field(default_factory=dict)
     revisions: Mapping[str, RevisionObservation] = field(default_factory=dict)
     discovered: Mapping[str, Any] = field(default_factory=dict)
+    router_states: tuple[RouterObservation, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,17 +64,19 @@ class Doings:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """All that one reading is made of. `reports` by router name, None for one that does not answer; `merged` is their
-    sum (the shape is `greentic.router.report`'s), None when there is none. `unready` says in words what keeps the
-    environment from being ready."""
+    """All that one reading is made of. `merged` is the sum of routers' reports (`greentic.router.report`), None when
+    there is none."""
 
     environment: Environment
     observation: Observation
-    reports: Mapping[str, Mapping[str, Any] | None]
     merged: Mapping[str, Any] | None
     restarts: int
     doings: Doings
-    unready: tuple[str, ...] = ()
+
+    @property
+    def unready(self) -> tuple[str, ...]:
+        """What keeps the environment from being ready, in words."""
+        return tuple(f"{state.name}: {state.reason}" for state in self.observation.router_states if not state.ready)
 
 
 @dataclass(slots=True)
@@ -310,14 +312,14 @@ class Families(Collector):
         table = GaugeMetricFamily("greentic_router_table_version", "The routing table that it serves.", labels=_ROUTER)
         connections = GaugeMetricFamily("greentic_router_connections", "Open client connections.", labels=_ROUTER)
         uptime = GaugeMetricFamily("greentic_router_uptime_seconds", "Seconds since it began.", labels=_ROUTER)
-        for name, report in snapshot.reports.items():
-            labels = [self._env, name]
-            up.add_metric(labels, float(report is not None))
-            ready.add_metric(labels, float(report is not None and unready(report) is None))
-            if report is not None:
-                table.add_metric(labels, report["version"] or 0)
-                connections.add_metric(labels, report["connections"])
-                uptime.add_metric(labels, report["uptime_seconds"])
+        for state in snapshot.observation.router_states:
+            labels = [self._env, state.name]
+            up.add_metric(labels, float(state.process_id is not None))
+            ready.add_metric(labels, float(state.ready))
+            if state.process_id is not None:
+                table.add_metric(labels, state.version or 0)
+                connections.add_metric(labels, state.connections)
+                uptime.add_metric(labels, state.uptime_seconds)
         yield from (up, ready, table, connections, uptime)
         restarts = CounterMetricFamily(
             "greentic_router_restarts", "Router processes that had to be replaced.", labels=_ENVIRONMENT
@@ -356,13 +358,6 @@ class Families(Collector):
         drained.add_metric([self._env, "finished"], doings.drained_finished)
         drained.add_metric([self._env, "cut"], doings.drained_cut)
         yield from (receipts, incomplete, drains, drained)
-
-
-def unready(report: Mapping[str, Any]) -> str | None:
-    """Why a router that answers may not be given traffic; None when it may."""
-    if report.get("ready", True) is False:
-        return str(report.get("reason") or report.get("unready") or "it says that it is not ready")
-    return "it has no routing table yet" if report["version"] is None else None
 
 
 def pins(tally: Mapping[str, Any]) -> Mapping[str, int]:

@@ -7,7 +7,7 @@ import socket
 from collections.abc import Mapping
 from typing import Any
 
-from greentic.envpacks.deployer import Observation, RevisionObservation
+from greentic.envpacks.deployer import Observation, RevisionObservation, RouterObservation
 from greentic.providers.local import listening
 from greentic.providers.local.workers import Workers
 from greentic.router.tally import quantile_ms
@@ -56,4 +56,31 @@ def _counted(found: RevisionObservation, tally: Mapping[str, Any] | None) -> Rev
         p50_ms=quantile_ms(latencies, 0.5) if measured else None,
         p99_ms=quantile_ms(latencies, 0.99) if measured else None,
         pins=tally.get("pins"),
+        latency_counts=tuple(latencies),
     )
+
+
+def router_states(reports: Mapping[str, Mapping[str, Any] | None]) -> tuple[RouterObservation, ...]:
+    """The routers by name, None for one that does not answer."""
+    return tuple(
+        RouterObservation(name, False, "it does not answer")
+        if report is None
+        else RouterObservation(
+            name,
+            ready=(reason := unready(report)) is None,
+            reason=reason or "",
+            process_id=report["pid"],
+            version=report["version"],
+            generations=report["generations"],
+            connections=report["connections"],
+            uptime_seconds=report["uptime_seconds"],
+        )
+        for name, report in reports.items()
+    )
+
+
+def unready(report: Mapping[str, Any]) -> str | None:
+    """Why a router that answers may not be given traffic; None when it may."""
+    if report.get("ready", True) is False:
+        return str(report.get("reason") or "it says that it is not ready")
+    return "it has no routing table yet" if report["version"] is None else None

@@ -7,6 +7,7 @@ again: what is right is left alone.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import sys
 import time
 from collections.abc import Coroutine, Iterable
@@ -18,8 +19,8 @@ from greentic.providers.local import keys, listening, survivors, table
 from greentic.providers.local.endpoint import Endpoint
 from greentic.providers.local.journal import Journal
 from greentic.providers.local.layout import Layout
-from greentic.providers.local.metrics import Doings, Memory, Snapshot, unready
-from greentic.providers.local.observing import observation
+from greentic.providers.local.metrics import Doings, Memory, Snapshot
+from greentic.providers.local.observing import observation, router_states
 from greentic.providers.local.routing import NAME, Router
 from greentic.providers.local.workers import Worker, Workers
 from greentic.router.control import Acknowledgement
@@ -57,6 +58,7 @@ class DataPlane:
         self.doings = Doings()
         self.endpoint = Endpoint(self.snapshot)
         self._memory = Memory()
+        self._drain_ends: dict[str, float] = {}
 
     # The verbs
 
@@ -103,7 +105,11 @@ class DataPlane:
             self._draining.add(revision_id)
             await self.publish()
             progress(f"waiting for requests in flight to v{revision.sequence}, at most {revision.drain_seconds} s")
-            report = await self._router.drain(revision_id, revision.drain_seconds)
+            self._drain_ends[revision_id] = time.monotonic() + revision.drain_seconds
+            try:
+                report = await self._router.drain(revision_id, revision.drain_seconds)
+            finally:
+                self._drain_ends.pop(revision_id, None)
             finished, cut = report.finished, report.cut
             await self._end(revision)
         return DrainReport(revision_id, finished, cut, round(time.monotonic() - began, 3))
@@ -159,26 +165,25 @@ class DataPlane:
 
     async def observe(self) -> Observation:
         """See `Deployer.observe`."""
-        return observation(
-            self.desired.environment, self._workers, self._router.listener, await self._router.report(), self._asked
-        )
+        return (await self.snapshot()).observation
 
     async def snapshot(self) -> Snapshot:
-        """A reading of everything that is measured."""
-        environment = self.desired.environment
+        """A reading of everything that is seen and counted."""
         reports = {NAME: await self._router.report()}
         merged = self._memory.merged(reports)
-        reasons = (
-            (name, "it does not answer" if report is None else unready(report)) for name, report in reports.items()
-        )
+        seen = observation(self.desired.environment, self._workers, self._router.listener, merged, self._asked)
+        now = time.monotonic()
+        revisions = dict(seen.revisions)
+        for revision_id, ends in self._drain_ends.items():
+            if revision_id in revisions:
+                left = round(max(ends - now, 0.0), 1)
+                revisions[revision_id] = dataclasses.replace(revisions[revision_id], drain_seconds_left=left)
         return Snapshot(
-            environment=environment,
-            observation=observation(environment, self._workers, self._router.listener, merged, self._asked),
-            reports=reports,
+            environment=self.desired.environment,
+            observation=dataclasses.replace(seen, revisions=revisions, router_states=router_states(reports)),
             merged=merged,
             restarts=self._router.restarts,
             doings=self.doings,
-            unready=tuple(f"{name}: {reason}" for name, reason in reasons if reason is not None),
         )
 
     async def explain(self, request_id: str) -> list[dict[str, Any]]:

@@ -12,7 +12,14 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from greentic.envpacks.deployer import DesiredState, DrainReport, Observation, Receipt, RevisionObservation
+from greentic.envpacks.deployer import (
+    DesiredState,
+    DrainReport,
+    Observation,
+    Receipt,
+    RevisionObservation,
+    RouterObservation,
+)
 from greentic.spec import errors
 from greentic.spec.environment import Environment
 from greentic.spec.parsing import parse
@@ -53,13 +60,15 @@ def observation_document(observation: Observation) -> dict[str, Any]:
         "generations": dict(observation.generations),
         "revisions": {key: dataclasses.asdict(value) for key, value in observation.revisions.items()},
         "discovered": dict(observation.discovered),
+        "router_states": [dataclasses.asdict(state) for state in observation.router_states],
     }
 
 
 def observation_from(document: Mapping[str, Any]) -> Observation:
     """The observation in `document`."""
     revisions = {key: RevisionObservation(**value) for key, value in document["revisions"].items()}
-    return Observation(**{**document, "revisions": revisions})
+    routers = tuple(RouterObservation(**state) for state in document["router_states"])
+    return Observation(**{**document, "revisions": revisions, "router_states": routers})
 
 
 def error_from(document: Any) -> errors.GreenticError:

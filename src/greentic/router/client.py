@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, cast
 from httptools import HttpParserError, HttpParserUpgrade
 
 from greentic.router.forwarding import Exchange
-from greentic.router.phases import BODY, HEADER, IDLE, LINGERING, STREAMING, WAITING
+from greentic.router.phases import BODY, HANDSHAKING, HEADER, IDLE, LINGERING, STREAMING, WAITING
 from greentic.router.refusal import Refusal
 from greentic.router.request import RequestReader
 
@@ -58,6 +58,7 @@ class ClientConnection(asyncio.Protocol):
         "secure",
         "sent",
         "since",
+        "stale",
         "transport",
         "trusted",
         "write_paused",
@@ -84,6 +85,9 @@ class ClientConnection(asyncio.Protocol):
         self.peer = b"unknown"
         self.secure = False
         self.proven = False
+        """Whether a client certificate of one of the authorities was shown."""
+        self.stale = False
+        """Whether it was accepted under settings that hold no more: it ends with its next answer."""
         self._caller: Caller | None = None
         self.transport: asyncio.Transport
 
@@ -189,7 +193,7 @@ class ClientConnection(asyncio.Protocol):
         if self._last:
             raise Refusal(400, "bad-request", "a request after the last one")
         exchange = Exchange(self._gateway, self, head)
-        if not head.keep_alive or len(self._queue) >= PIPELINE_LIMIT:
+        if not head.keep_alive or self.stale or len(self._queue) >= PIPELINE_LIMIT:
             self._last = True
             exchange.closes = True
         if head.upgrade:
@@ -241,6 +245,20 @@ class ClientConnection(asyncio.Protocol):
             refusal.answer(request_id=self._gateway.new_request_id().decode(), revision_id=None, close=True, body=True)
         )
         self.transport.close()
+
+    def secured(self, *, proven: bool) -> None:
+        """The TLS handshake is complete, and a good client certificate was shown or not."""
+        self.proven = proven
+        self.enter(IDLE)
+
+    def outdate(self, *, unproven: bool) -> None:
+        """The settings of TLS changed: no request after the next on this connection; `unproven`: no more trust in its
+        certificate either.
+        """
+        self.stale = True
+        if unproven:
+            self.proven = False
+            self._caller = None
 
     def caller_of(self, head: RequestHead | None) -> Caller:
         """Who asks with `head`; who holds the connection when it is None."""
@@ -387,6 +405,10 @@ class ClientConnection(asyncio.Protocol):
         elif phase == HEADER:
             if waited > limits.header_seconds:
                 self._refuse(Refusal(408, "slow-header", "the request header took too long"))
+        elif phase == HANDSHAKING:
+            if waited > limits.handshake_seconds:
+                self._gateway.unrouted("tls-handshake")
+                self.transport.abort()
         elif phase == LINGERING:
             if waited > LINGER_SECONDS:
                 self.transport.abort()

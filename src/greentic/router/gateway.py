@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
+import ssl
 import time
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, Final
@@ -22,6 +23,7 @@ from greentic.router.pool import UpstreamPool
 from greentic.router.session_pins import SessionPins, document
 from greentic.router.table import RoutingTable
 from greentic.router.tally import Tally
+from greentic.router.tls import TlsMaterial, context_of
 
 if TYPE_CHECKING:
     from greentic.router.client import ClientConnection
@@ -49,6 +51,8 @@ class Gateway:
         self.limits = Limits()
         self.callers = CallerRules()
         """Whom to trust; another object only when that changes."""
+        self.tls: ssl.SSLContext | None = None
+        """For connections accepted from now on; None: they speak HTTP."""
         self.stopping = False
         self.access_log: AccessLog | None = None
         self.kept = ring()
@@ -126,6 +130,7 @@ class Gateway:
         """
         began = time.perf_counter()
         compiled = compile_table(RoutingTable.parse(table), self.table)
+        self._secure(compiled.source.tls)
         if compiled.source.pins != self.pins.settings:
             opened = SessionPins(compiled.source.pins)
             self.spawn(self.pins.close())
@@ -154,6 +159,19 @@ class Gateway:
             "compile_ms": round((time.perf_counter() - began) * 1000, 3),
             "warnings": compiled.warnings(),
         }
+
+    def _secure(self, material: TlsMaterial | None) -> None:
+        """Accept with `material` from now on; those that are connected stay, as long as what they rely on holds."""
+        before = self.table.source.tls if self.table is not None else None
+        if material == before:
+            return
+        self.tls = None if material is None else context_of(material)
+        if before is None and self.table is None:
+            return
+        unproven = before is not None and (material is None or material.client_authorities != before.client_authorities)
+        if unproven or before is None or material is None:
+            for client in self._clients:
+                client.outdate(unproven=unproven)
 
     def report(self) -> dict[str, Any]:
         """Everything counted since the start; see `greentic.router.report`."""

@@ -25,6 +25,7 @@ class Limits:
     max_header_bytes: int = 64 * 1024
     max_headers: int = 128
     max_body_bytes: int = 64 * 1024 * 1024
+    handshake_seconds: float = 10.0
     header_seconds: float = 10.0
     body_idle_seconds: float = 60.0
     keep_alive_seconds: float = 75.0

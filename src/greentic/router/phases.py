@@ -18,3 +18,5 @@ STREAMING: Final = 5
 """An event stream or a tunnel, which may be silent for long."""
 LINGERING: Final = 6
 """The client to close, after an answer that ended the connection early."""
+HANDSHAKING: Final = 7
+"""The client to complete the TLS handshake."""

@@ -12,9 +12,9 @@ import signal
 import socket
 from collections.abc import Sequence
 
-from greentic.router.client import ClientConnection
 from greentic.router.control_server import ORPHAN_GRACE_SECONDS, ControlServer
 from greentic.router.gateway import Gateway
+from greentic.router.secure import accepted
 
 BACKLOG = 4096
 
@@ -32,9 +32,7 @@ async def serve(listening: socket.socket, control: socket.socket) -> None:
     listening.setblocking(False)
     # Until there is a table, connections wait in the backlog: a successor must not refuse what its predecessor would
     # have served.
-    server = await loop.create_server(
-        lambda: ClientConnection(gateway), sock=listening, backlog=BACKLOG, start_serving=False
-    )
+    server = await loop.create_server(lambda: accepted(gateway), sock=listening, backlog=BACKLOG, start_serving=False)
     accepting: list[asyncio.Task[None]] = []
 
     def accept() -> None:

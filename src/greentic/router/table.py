@@ -16,6 +16,7 @@ from greentic.router.caller import CallerRules
 from greentic.router.keys import RING_LIMIT, SECRET_BYTES, KeyRing, SigningKey
 from greentic.router.limits import Limits
 from greentic.router.pins import IN_MEMORY, PinSettings
+from greentic.router.tls import TlsMaterial
 from greentic.spec.errors import SpecViolation
 
 SLOTS: Final = 10_000
@@ -80,6 +81,8 @@ class RoutingTable:
     secure_cookies: bool
     limits: Limits
     callers: CallerRules
+    tls: TlsMaterial | None
+    """What HTTPS is served with; None: HTTP is served."""
     pins: PinSettings
     access_log: str | None = None
     """The absolute path of the file that requests are written down in; None for none."""
@@ -109,6 +112,7 @@ class RoutingTable:
             limits=Limits.parse(options.get("limits", {})),
             access_log=_path(options, "access_log"),
             callers=CallerRules.parse(options),
+            tls=TlsMaterial.parse(root.get("tls")),
             pins=_pins(root.get("pins")),
         )
 

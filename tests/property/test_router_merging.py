@@ -35,6 +35,8 @@ def reports(draw: st.DrawFn) -> dict[str, Any]:
         connections=draw(st.integers(0, 9)),
         unrouted=draw(st.dictionaries(st.sampled_from(("no-route", "bad-request")), st.integers(0, 9))),
         tallies=tallies,
+        pins={name: {"cookie": draw(st.integers(0, 9)), "session": draw(st.integers(0, 9))} for name in tallies},
+        sessions={"kind": "memory", "held": draw(st.integers(0, 9))},
     )
 
 
@@ -103,7 +105,16 @@ def test_quantiles_of_the_sum_are_those_of_all_requests(parts: list[list[float]]
         for value in seconds:
             tally.answered(200, value)
         found.append(
-            build_report(version=1, generations={}, uptime_seconds=0, connections=0, unrouted={}, tallies={"A": tally})
+            build_report(
+                version=1,
+                generations={},
+                uptime_seconds=0,
+                connections=0,
+                unrouted={},
+                tallies={"A": tally},
+                pins={},
+                sessions={},
+            )
         )
     whole = [0] * BUCKETS
     for value in (value for seconds in parts for value in seconds):

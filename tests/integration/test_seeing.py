@@ -7,6 +7,8 @@ import json
 import os
 import signal
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from http.client import HTTPConnection
@@ -158,6 +160,52 @@ def test_what_routers_forgot_is_explained_from_the_access_log(gtc: CommandLine) 
     assert stopped.error["kind"] == "conflict"
     assert gtc("start", "--background").status == 0
     assert gtc("op", "config", "set", "--clear", "router").status == 0
+
+
+def watching(gtc: CommandLine, *words: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "greentic.cli.main", "op", "watch", "--interval", "0.2", *words]
+    return subprocess.Popen(command, env=gtc.environment, stdout=subprocess.PIPE, text=True)
+
+
+def test_watching_tells_shares_rates_and_routers_until_interrupted(gtc: CommandLine) -> None:
+    process = watching(gtc, "local", "--json")
+    assert process.stdout is not None
+    first = json.loads(process.stdout.readline())["result"]
+    assert first["deployments"][0]["requests_per_second"] is None
+    for _ in range(8):
+        gtc.get("/")
+    while not (picture := json.loads(process.stdout.readline())["result"])["deployments"][0]["requests_per_second"]:
+        pass
+    (deployment,) = picture["deployments"]
+    assert deployment["lagging"] == []
+    assert sum(revision["seen_bps"] for revision in deployment["revisions"]) == 10_000
+    assert picture["router_states"][0]["ready"]
+    assert gtc("stop").status == 0
+    while json.loads(process.stdout.readline())["result"]["running"]:
+        pass
+    assert gtc("start", "--background").status == 0
+    while not json.loads(process.stdout.readline())["result"]["running"]:
+        pass
+    process.send_signal(signal.SIGINT)
+    process.stdout.read()
+    assert process.wait(10) == 0
+    process.stdout.close()
+
+
+def test_watching_without_a_terminal_prints_lines(gtc: CommandLine) -> None:
+    process = watching(gtc, "web")
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    assert " web v1  asked 75%  seen -" in line
+    process.send_signal(signal.SIGINT)
+    process.stdout.read()
+    assert process.wait(10) == 0
+    process.stdout.close()
+    once = gtc("op", "watch", "--once", "--interval", "0.2", as_json=False)
+    assert "ASKED" in once.out
+    assert "ready" in once.out
+    assert gtc("op", "watch", "nosuch", "--once").status == 5
+    assert gtc("op", "watch", "--interval", "0").error["kind"] == "invalid-argument"
 
 
 def test_counters_outlive_a_router(gtc: CommandLine) -> None:

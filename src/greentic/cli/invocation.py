@@ -31,9 +31,10 @@ View = Callable[[Result], None]
 
 @dataclass(frozen=True, slots=True)
 class Concluded:
-    """A result that is told like any other but ends with a status of its own, such as findings of the doctor."""
+    """A result that is told like any other but ends with a status of its own, such as findings of the doctor. None
+    for what has been told already, piece by piece."""
 
-    result: Result
+    result: Result | None
     status: int
 
 
@@ -185,7 +186,8 @@ def verb(
                 if isinstance(outcome, Awaitable):
                     outcome = _run(outcome)
                 concluded = outcome if isinstance(outcome, Concluded) else Concluded(outcome, 0)
-                _told(invocation, concluded.result, view)
+                if concluded.result is not None:
+                    _told(invocation, concluded.result, view)
                 if concluded.status:
                     raise click.exceptions.Exit(concluded.status)
 

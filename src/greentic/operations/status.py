@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 from greentic.envpacks.deployer import Observation, RevisionObservation
@@ -11,8 +12,10 @@ from greentic.operations.revisions import summary, weight
 from greentic.spec.deployment import BundleDeployment
 from greentic.spec.environment import Environment
 from greentic.spec.errors import GreenticError
+from greentic.spec.identifiers import BASIS_POINTS
 from greentic.spec.lifecycle import PRESENT, Lifecycle
 from greentic.spec.revision import Revision
+from greentic.store.contract import Stored
 
 
 async def status(
@@ -24,24 +27,36 @@ async def status(
     recorded is told all the same.
     """
     stored = context.store.load(environment_id)
-    environment = stored.environment
-    problem: dict[str, Any] | None = None
+    observation, problem = await look(context, stored)
+    told = describe(stored, observation, word, archived=archived)
+    return {**told, "observation_error": problem} if problem is not None else told
+
+
+async def look(context: Context, stored: Stored) -> tuple[Observation, dict[str, Any] | None]:
+    """What is seen, and the error when the deployer cannot be asked: then nothing is seen."""
     try:
-        observation = await context.deployer(stored).observe(desired(stored))
+        return await context.deployer(stored).observe(desired(stored)), None
     except GreenticError as error:
-        observation, problem = Observation(running=False), error.document()
+        return Observation(running=False), error.document()
+
+
+def describe(
+    stored: Stored, observation: Observation, word: str | None = None, *, archived: bool = False
+) -> dict[str, Any]:
+    """The record and what is seen, as the tree of `status`."""
+    environment = stored.environment
     chosen = environment.bundles if word is None else (names.deployment(environment, word),)
-    told: dict[str, Any] = {
-        "environment_id": environment_id,
+    return {
+        "environment_id": environment.environment_id,
         "name": environment.name,
         "generation": stored.generation,
         "running": observation.running,
         "url": observation.url,
         "routers": observation.routers,
         "listen_addr": environment.host_config.listen_address,
+        "router_states": [dataclasses.asdict(state) for state in observation.router_states],
         "deployments": [_deployment(environment, found, observation, archived) for found in chosen],
     }
-    return {**told, "observation_error": problem} if problem is not None else told
 
 
 def deployment_url(environment: Environment, deployment: BundleDeployment, observation: Observation) -> str | None:
@@ -59,6 +74,9 @@ def _deployment(
 ) -> dict[str, Any]:
     live = environment.split(deployment.deployment_id)
     served = observation.generations.get(deployment.deployment_id)
+    seen = observation.revisions
+    revisions = environment.revisions_of(deployment.deployment_id)
+    requests = sum(seen[one.revision_id].requests for one in revisions if one.revision_id in seen)
     return {
         "deployment_id": deployment.deployment_id,
         "bundle_id": deployment.bundle_id,
@@ -70,14 +88,16 @@ def _deployment(
         "generation": None if live is None else live.generation,
         "generation_served": served,
         "revisions": [
-            _revision(environment, revision, observation.revisions.get(revision.revision_id))
-            for revision in environment.revisions_of(deployment.deployment_id)
+            _revision(environment, revision, seen.get(revision.revision_id), requests)
+            for revision in revisions
             if archived or revision.lifecycle is not Lifecycle.ARCHIVED
         ],
     }
 
 
-def _revision(environment: Environment, revision: Revision, seen: RevisionObservation | None) -> dict[str, Any]:
+def _revision(
+    environment: Environment, revision: Revision, seen: RevisionObservation | None, requests: int
+) -> dict[str, Any]:
     told = {
         **summary(revision),
         "weight_bps": weight(environment, revision),
@@ -90,6 +110,7 @@ def _revision(environment: Environment, revision: Revision, seen: RevisionObserv
             "restarts": seen.restarts,
             "in_flight": seen.in_flight,
             "requests": seen.requests,
+            "seen_bps": round(seen.requests * BASIS_POINTS / requests) if requests else None,
             "errors": seen.errors,
             "p50_ms": seen.p50_ms,
             "p99_ms": seen.p99_ms,

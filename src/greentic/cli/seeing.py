@@ -12,7 +12,7 @@ REASONS = {
     "preview": "a preview token named the revision",
     "header": "a trusted caller named the revision",
     "cookie": "the visitor's signed cookie promises this revision",
-    "pin": "the visitor's session is pinned to this revision",
+    "session": "the visitor's session is pinned to this revision",
     "slot": "the visitor's place in the table belongs to this revision",
     "key": "the visitor's key has its place in the part of the table that belongs to this revision",
     "sequence": "a new visitor: the next place in the fair sequence",

@@ -1,8 +1,8 @@
 """What the routers counted and the workers are, as Prometheus metrics: a pure computation over one snapshot.
 
 The meaning of every name stands in its HELP line. Labels are bounded: at most LISTED_REVISIONS revisions have series of
-their own, those that run or had traffic, and the rest are summed under `other`. A revision that was listed once keeps its place while there is room, so that no series comes and
-goes.
+their own, those that run or had traffic, and the rest are summed under `other`. A revision that was listed once keeps
+its place while there is room, so that no series comes and goes.
 """
 
 from __future__ import annotations

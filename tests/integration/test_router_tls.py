@@ -396,3 +396,30 @@ def test_a_client_that_does_not_read_costs_no_memory(stage: Stage) -> None:
         while left:
             left -= len(reader.exactly(min(left, 1 << 20)))
     assert resident_bytes(stage.process.pid) - before < 32 * 1024 * 1024
+
+
+def test_a_client_certificate_makes_its_caller_trusted(stage: Stage, tmp_path: Path) -> None:
+    """Only trusted callers may name a revision; trust ends when its authority is taken back."""
+    workers = [stage.worker(answering(name)) for name in (b"one", b"two")]
+    rows = deployment([revision(f"R{number}", worker.port) for number, worker in enumerate(workers, 1)])
+
+    def offer(clients: Identity | None, proxies: list[str]) -> None:
+        document = table(rows) | {"tls": material(clients=clients)}
+        document["options"]["trusted_proxies"] = proxies
+        stage.configure(document)
+
+    def named(client: ssl.SSLSocket, *fields: bytes) -> bytes:
+        client.sendall(b"\r\n".join([b"GET / HTTP/1.1", b"Host: a", b"X-Greentic-Revision: R2", *fields, b"", b""]))
+        return Reader(client).response().body
+
+    offer(CLIENTS, [])
+    with connect(stage) as client:
+        assert named(client) == b"one"
+    with connect(stage, context(tmp_path, GOOD)) as client:
+        assert named(client) == b"two"
+        offer(CLIENTS, ["127.0.0.1/32"])
+        assert named(client) == b"two"
+        assert named(client, b"X-Forwarded-For: 192.0.2.1") == b"one", "a proxy's certificate is not its client's"
+        offer(identity("other authority"), [])
+        assert named(client) == b"one"
+        assert Reader(client).closed()

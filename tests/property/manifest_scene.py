@@ -55,6 +55,9 @@ class FakeDeployer:
     def _called(self, verb: str) -> None:
         self._world.calls.append(verb)
 
+    async def check_settings(self, environment: Environment) -> None:
+        self._called("check")
+
     async def stage_revision(self, desired: DesiredState, revision_id: str, progress: Progress = silent) -> None:
         self._called("stage")
         desired.revision(revision_id)

@@ -45,6 +45,8 @@ def tree(result: Any) -> Any:
     )
     if "observation_error" in result:
         root.add(Text(f"cannot look at it: {result['observation_error']['message']}", style="red"))
+    for notice in result["notices"]:
+        root.add(Text(f"{notice['message']}; {notice['next_step']}", style="yellow"))
     if not result["deployments"]:
         root.add(Text("no deployments; make one: gtc op deploy --bundle FILE.gtbundle NAME", style="dim"))
     for deployment in result["deployments"]:

@@ -24,7 +24,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from greentic.spec.environment import Environment
 from greentic.spec.errors import NotFound, SpecViolation
@@ -155,13 +155,20 @@ class RouterObservation:
     uptime_seconds: float = field(default=0.0, compare=False)
 
 
+class Notice(NamedTuple):
+    """What somebody should see to, and how."""
+
+    message: str
+    next_step: str
+
+
 @dataclass(frozen=True, slots=True)
 class Observation:
     """What is seen of an environment on its provider.
 
     `running` tells whether the data plane is up; `url` where it is reached; `generations` the split generation that all
     routers serve, per deployment; `router_states` each router, as far as the deployer can tell them apart; `discovered`
-    other values worth knowing, by name.
+    other values worth knowing, by name; `notices` what serves but needs a person.
     """
 
     running: bool
@@ -171,6 +178,7 @@ class Observation:
     revisions: Mapping[str, RevisionObservation] = field(default_factory=dict)
     discovered: Mapping[str, Any] = field(default_factory=dict)
     router_states: tuple[RouterObservation, ...] = ()
+    notices: tuple[Notice, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +207,12 @@ class DeployerContext:
 
 class Deployer(Protocol):
     """Runs revisions somewhere and makes the routers there follow the dial. See the guarantees above."""
+
+    async def check_settings(self, environment: Environment) -> None:
+        """Refuse settings of the environment that could not be served, before they are recorded; nothing changes.
+
+        SpecViolation with the reason and the next step.
+        """
 
     async def stage_revision(self, desired: DesiredState, revision_id: str, progress: Progress = silent) -> None:
         """Prepare what a later warm needs (upload, unpack, install); nothing runs yet."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from greentic.operations.context import Context
-from greentic.operations.following import follow
+from greentic.operations.following import change_host, follow
 from greentic.spec.capabilities import Slot
 from greentic.spec.configuration import SetConfigPayload
 from greentic.spec.environment import Environment, PackBinding
@@ -37,7 +37,7 @@ def show(context: Context, environment_id: str, slot: Slot | None = None) -> dic
 
 async def set_(context: Context, environment_id: str, payload: SetConfigPayload) -> dict[str, Any]:
     """Set or clear host settings; a running data plane follows before this returns, to another address too."""
-    applied = context.apply(environment_id, "config", "set", payload)
+    applied = await change_host(context, environment_id, "config", "set", payload)
     await follow(context, applied)
     return {**applied.result, "generation": applied.generation}
 

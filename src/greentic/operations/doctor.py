@@ -282,9 +282,13 @@ async def _live(context: Context, stored: Stored) -> list[Finding]:
     except GreenticError as error:
         return [Finding("live", "error", "deployer", error.message, error.next_step or start)]
     if not observation.running:
+        try:
+            await context.deployer(stored).check_settings(environment)
+        except GreenticError as error:
+            return [Finding("settings", "error", "routers", error.message, error.next_step or start)]
         wanted = any(revision.lifecycle in PRESENT for revision in environment.revisions)
         return [Finding("live", "warning", "data plane", "it is not running", start)] if wanted else []
-    found = []
+    found = [Finding("settings", "warning", "routers", told.message, told.next_step) for told in observation.notices]
     for revision in environment.revisions:
         seen = observation.revisions.get(revision.revision_id)
         if revision.lifecycle is Lifecycle.READY and (seen is None or not seen.healthy):

@@ -7,7 +7,7 @@ from typing import Any
 
 from greentic.operations import trust_root
 from greentic.operations.context import Context
-from greentic.operations.following import follow
+from greentic.operations.following import change_host, follow
 from greentic.spec.environment import Environment
 from greentic.spec.errors import Conflict, NotFound
 from greentic.spec.payloads import DEFAULT_PACKS, CreateEnvironmentPayload, UpdateEnvironmentPayload
@@ -79,7 +79,7 @@ def init(context: Context, environment_id: str = LOCAL, **host: Any) -> dict[str
 
 async def update(context: Context, environment_id: str, payload: UpdateEnvironmentPayload) -> dict[str, Any]:
     """Change an environment; a running data plane follows before this returns, to another address too."""
-    applied = context.apply(environment_id, "env", "update", payload)
+    applied = await change_host(context, environment_id, "env", "update", payload)
     await follow(context, applied)
     return {**summary(applied.environment), "generation": applied.generation, "etag": applied.etag}
 

@@ -1,10 +1,26 @@
-"""A running data plane follows the record."""
+"""The record and the data plane: what could not be served is not recorded, and what is recorded is followed."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from greentic.operations.context import Context, desired
 from greentic.spec.capabilities import Slot
+from greentic.spec.configuration import SetConfigPayload
+from greentic.spec.payloads import UpdateEnvironmentPayload
 from greentic.store.contract import Applied
+
+
+async def change_host(
+    context: Context, environment_id: str, noun: str, verb: str, payload: SetConfigPayload | UpdateEnvironmentPayload
+) -> Applied:
+    """Record host settings, once the environment's deployer has found that it could serve with them."""
+    if payload.router is not None:
+        asking = replace(context, dry_run=True, key=None, expected_generation=None, if_match=None, _guarded=[])
+        planned = asking.apply(environment_id, noun, verb, payload)
+        if planned.environment.binding(Slot.DEPLOYER) is not None:
+            await context.deployer(planned).check_settings(planned.environment)
+    return context.apply(environment_id, noun, verb, payload)
 
 
 async def follow(context: Context, applied: Applied) -> None:

@@ -21,6 +21,7 @@ from greentic.operations import (
     updates,
 )
 from greentic.operations.context import Context, desired
+from greentic.operations.following import change_host
 from greentic.operations.manifest.plan import Step
 from greentic.operations.manifest.reading import require_value
 from greentic.operations.manifest.tasks import (
@@ -79,7 +80,7 @@ class Performer:
             case CreateEnvironment(payload):
                 context.apply(name, "env", "create", payload, complete=trust_root.seeding(create=True))
             case UpdateHost(payload):
-                applied = context.apply(name, "env", "update", payload)
+                applied = await change_host(context, name, "env", "update", payload)
                 await _publish(context, applied.environment, name)
             case InitPolicy():
                 policies.init(unguarded, name)

@@ -28,6 +28,7 @@ from greentic.envpacks.deployer import (
 )
 from greentic.providers.local import address, background, client, lock, survivors, wire
 from greentic.providers.local.layout import Layout
+from greentic.spec.environment import Environment
 from greentic.spec.errors import Conflict, InvalidArgument, NotFound, ProviderError, TimedOut
 from greentic.spec.lifecycle import PRESENT, Lifecycle
 
@@ -47,6 +48,14 @@ class LocalProcessDeployer:
         self._layout = Layout(context.folder.absolute())
         self._operator = os.environ if operator is None else operator
         self.stop_seconds = STOP_SECONDS
+
+    async def check_settings(self, environment: Environment) -> None:
+        """Whether HTTPS could be served with the certificate that the settings name."""
+        settings = environment.host_config.router
+        if settings is not None and settings.tls is not None:
+            from greentic.providers.local.certificates import load
+
+            load(settings.tls)
 
     async def stage_revision(self, desired: DesiredState, revision_id: str, progress: Progress = silent) -> None:
         """See that the bundle can be run here, and install what it declares to need."""

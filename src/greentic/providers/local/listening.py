@@ -44,11 +44,11 @@ def address_of(listener: socket.socket) -> str:
     return f"{_shown(host)}:{port}"
 
 
-def url_of(listener: socket.socket) -> str:
-    """A URL that reaches `listener` from this machine."""
+def url_of(listener: socket.socket, *, secure: bool = False) -> str:
+    """A URL that reaches `listener` from this machine; `secure`: over TLS."""
     host, port = listener.getsockname()[:2]
     reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared with, not bound to
-    return f"http://{_shown(reachable)}:{port}"
+    return f"{'https' if secure else 'http'}://{_shown(reachable)}:{port}"
 
 
 def _open(host: str, port: int) -> socket.socket:

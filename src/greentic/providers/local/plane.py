@@ -11,11 +11,13 @@ import dataclasses
 import sys
 import time
 from collections.abc import Coroutine, Iterable
+from datetime import UTC, datetime
 from typing import Any
 
 from greentic.envpacks.deployer import DesiredState, DrainReport, Observation, Progress, Receipt, silent
 from greentic.providers.local import desired as kept
 from greentic.providers.local import keys, listening, survivors, table
+from greentic.providers.local.certificates import CHECK_SECONDS, Certificates
 from greentic.providers.local.endpoint import Endpoint
 from greentic.providers.local.journal import Journal
 from greentic.providers.local.layout import Layout
@@ -24,6 +26,7 @@ from greentic.providers.local.observing import observation, router_states
 from greentic.providers.local.routing import NAME, Router
 from greentic.providers.local.workers import Worker, Workers
 from greentic.router.control import Acknowledgement
+from greentic.router.tls import TlsMaterial
 from greentic.spec.errors import Conflict, GateFailed, GreenticError, NotFound, TimedOut
 from greentic.spec.lifecycle import PRESENT, Lifecycle
 from greentic.spec.revision import Revision
@@ -49,6 +52,8 @@ class DataPlane:
         self._version = 0
         self._published: list[dict[str, Any]] | None = None
         self._options: dict[str, Any] | None = None
+        self._certificates = Certificates()
+        self._served: str | None = None
         self._draining: set[str] = set()
         self._ended: dict[str, Lifecycle] = {}
         self._warming: set[str] = set()
@@ -72,6 +77,7 @@ class DataPlane:
             self._journal.event("opened-early", waiting_for=[worker.revision_id for worker in starting])
         finally:
             self._opened.set()
+        self._background(self._watch_certificates())
         await self.publish()
         try:
             await self._serve_metrics()
@@ -180,7 +186,13 @@ class DataPlane:
                 revisions[revision_id] = dataclasses.replace(revisions[revision_id], drain_seconds_left=left)
         return Snapshot(
             environment=self.desired.environment,
-            observation=dataclasses.replace(seen, revisions=revisions, router_states=router_states(reports)),
+            observation=dataclasses.replace(
+                seen,
+                url=listening.url_of(self._router.listener, secure=self._served is not None),
+                revisions=revisions,
+                router_states=router_states(reports),
+                notices=self._certificates.notices(datetime.now(UTC)),
+            ),
             merged=merged,
             restarts=self._router.restarts,
             doings=self.doings,
@@ -214,9 +226,11 @@ class DataPlane:
         )
         acknowledged = self._router.acknowledged
         options = self._router_options()
-        if (rows, options) != (self._published, self._options):
+        tls = self._tls()
+        served = tls.fingerprint if tls is not None else None
+        if (rows, options, served) != (self._published, self._options, self._served):
             self._version += 1
-            self._published, self._options = rows, options
+            self._published, self._options, self._served = rows, options, served
         elif acknowledged is not None and acknowledged.version == self._version:
             return acknowledged
         return await self._router.publish(
@@ -226,8 +240,25 @@ class DataPlane:
                 "keys": keys.ensure(self._layout.keys),
                 "deployments": rows,
                 "options": options,
+                "tls": dataclasses.asdict(tls) if tls is not None else None,
             }
         )
+
+    def _tls(self) -> TlsMaterial | None:
+        settings = self.desired.environment.host_config.router
+        before = self._certificates.problem
+        material = self._certificates.material(settings.tls if settings is not None else None)
+        problem = self._certificates.problem
+        if problem is not None and problem != before:
+            self._journal.event("certificate-refused", reason=problem)
+        return material
+
+    async def _watch_certificates(self) -> None:
+        """Have the routers serve a new certificate soon after its files are in place."""
+        while True:
+            await asyncio.sleep(CHECK_SECONDS)
+            if self._certificates.changed():
+                await self._republish()
 
     def _router_options(self) -> dict[str, Any]:
         """What the environment's settings ask of its routers."""

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from greentic.envpacks.deployer import DesiredState, Progress, silent
-from greentic.providers.local import address, desired, keys, listening, lock, survivors, wire
+from greentic.providers.local import address, certificates, desired, keys, listening, lock, survivors, wire
 from greentic.providers.local.control import ControlServer, Handler
 from greentic.providers.local.journal import Journal
 from greentic.providers.local.layout import Layout, write_private
@@ -64,7 +64,10 @@ async def run(
             next_step=f"gtc op env create {environment_id}",
         )
     keys.ensure(layout.keys)
-    asked = state.environment.host_config.listen_address
+    host = state.environment.host_config
+    if host.router is not None and host.router.tls is not None:
+        certificates.load(host.router.tls)  # what cannot be served is said now, not to every client
+    asked = host.listen_address
     listener = listening.listen(asked, environment_id, layout.listening)
     mark = {survivors.ROUTER_MARK: str(layout.run)}
     router = Router(listener, passed(variables) | mark, layout.run, LogFile(layout.router_log), journal.event)

@@ -15,6 +15,7 @@ from typing import Any
 from greentic.envpacks.deployer import (
     DesiredState,
     DrainReport,
+    Notice,
     Observation,
     Receipt,
     RevisionObservation,
@@ -61,6 +62,7 @@ def observation_document(observation: Observation) -> dict[str, Any]:
         "revisions": {key: dataclasses.asdict(value) for key, value in observation.revisions.items()},
         "discovered": dict(observation.discovered),
         "router_states": [dataclasses.asdict(state) for state in observation.router_states],
+        "notices": list(observation.notices),
     }
 
 
@@ -68,7 +70,8 @@ def observation_from(document: Mapping[str, Any]) -> Observation:
     """The observation in `document`."""
     revisions = {key: RevisionObservation(**value) for key, value in document["revisions"].items()}
     routers = tuple(RouterObservation(**state) for state in document["router_states"])
-    return Observation(**{**document, "revisions": revisions, "router_states": routers})
+    notices = tuple(Notice(*notice) for notice in document["notices"])
+    return Observation(**{**document, "revisions": revisions, "router_states": routers, "notices": notices})
 
 
 def error_from(document: Any) -> errors.GreenticError:

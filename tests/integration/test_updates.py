@@ -135,3 +135,11 @@ def test_router_settings_are_declared_and_exported(gtc: CommandLine, tmp_path: P
     assert told == {"replicas": 1, "pin_seconds": 90}
     file.write_text(HEAD.replace("{id: local}", "{id: local, router: {replica: 1}}"))
     assert "replica" in gtc("op", "env", "apply", "-f", str(file)).error["message"]
+
+
+def test_keys_of_a_did_are_trusted_by_a_verb(gtc: CommandLine) -> None:
+    gtc.init()
+    assert gtc("op", "trust-root", "add-did", "--did", "did:web:nobody.invalid").error["kind"] == "io"
+    for word in ("did:key:z6Mk", "did:web:127.0.0.1", "nonsense"):
+        assert gtc("op", "trust-root", "add-did", "--did", word).error["kind"] == "invalid-argument"
+    assert gtc("op", "trust-root", "add-did").status == 2

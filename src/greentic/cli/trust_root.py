@@ -92,6 +92,23 @@ def add(
     )
 
 
+@trust_root.command("add-did")
+@_environment
+@click.option("--did", metavar="DID", help="Whose keys, such as did:web:trust.example.com.")
+@verb(
+    "trust-root",
+    "add-did",
+    changes=True,
+    view=lambda result: _view_did(result),
+    answers={"did": "did"},
+)
+def add_did(invocation: Invocation, name: str | None, did: str | None) -> Any:
+    """Trust the keys that a did:web asserts with now; they are fetched over HTTPS."""
+    from greentic.operations import updates
+
+    return updates.trust_did(invocation.context(), _named(invocation, name), need(did, "option '--did'"))
+
+
 @trust_root.command()
 @_environment
 @click.option("--key-id", metavar="ID", help="Which key; see: gtc op trust-root list.")
@@ -147,3 +164,9 @@ def _view_list(result: Any) -> None:
         line(f"nobody is trusted yet; begin with: gtc op trust-root bootstrap {result['environment_id']}")
         return
     table(("KEY", "STATE", "REMOVED"), rows)
+
+
+def _view_did(result: Any) -> None:
+    from greentic.cli.tables import line
+
+    line(f"{result['environment_id']} trusts the keys of {result['did']}: {', '.join(result['key_ids'])}")

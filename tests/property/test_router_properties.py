@@ -19,7 +19,6 @@ from greentic.router.keys import KeyRing, SigningKey, decode, encode
 from greentic.router.matching import AmbiguousPath, Matcher, resolve
 from greentic.router.pins import Pin
 from greentic.router.selection import NO_FACTS, Facts, select
-from greentic.router.sequence import VisitorSequence, fair_sequence
 from greentic.router.table import SLOTS, RoutingTable
 from greentic.router.websocket import FrameBoundary
 from greentic.spec.errors import GreenticError
@@ -38,39 +37,6 @@ def weights(draw: st.DrawFn) -> list[int]:
     )
     edges = [0, *(cut // unit * unit for cut in cuts), SLOTS]
     return [after - before for before, after in itertools.pairwise(edges)]
-
-
-@settings(max_examples=80, deadline=None)
-@given(weights())
-def test_every_prefix_of_the_sequence_is_within_one_of_its_share(shares: list[int]) -> None:
-    total = sum(shares)
-    counts = [0] * len(shares)
-    length = 0
-    for length, index in enumerate(fair_sequence(shares), 1):
-        counts[index] += 1
-        # floor(n·w) <= c <= ceil(n·w), in whole numbers. Only the revision served can pass its ceiling; a floor can be
-        # missed by any.
-        for count, share in zip(counts, shares, strict=True):
-            assert length * share // total <= count <= -(-length * share // total)
-    assert [count * total for count in counts] == [share * length for share in shares]
-
-
-@settings(max_examples=60, deadline=None)
-@given(weights(), st.lists(st.booleans(), min_size=16, max_size=16))
-def test_every_draw_is_a_slot_of_an_open_revision_and_slots_come_round(shares: list[int], open_: list[bool]) -> None:
-    runs = [(count, index) for index, count in enumerate(shares) if count]
-    owner = [index for count, index in runs for _ in range(count)]
-    visitors = VisitorSequence(runs, open_[: len(shares)])
-    routable = sum(share for share, taken in zip(shares, open_, strict=False) if taken)
-    seen: Counter[int] = Counter()
-    for _ in range(routable):
-        draw = visitors.draw()
-        assert draw is not None
-        assert owner[draw[1]] == draw[0]
-        assert open_[draw[0]]
-        seen[draw[1]] += 1
-    assert len(seen) == routable
-    assert routable or visitors.draw() is None
 
 
 def mint() -> CookieMint:

@@ -228,7 +228,13 @@ def _compile_deployment(
         slots=carried.slots if carried else b"".join(bytes((index,)) * count for count, index in row.slots),
         visitors=carried.visitors
         if carried
-        else VisitorSequence(row.slots, [not revision.draining for revision in row.revisions]),
+        else VisitorSequence(
+            row.slots,
+            [not revision.draining for revision in row.revisions],
+            index=table.replica.index,
+            count=table.replica.count,
+            turn=row.generation,
+        ),
         shape=shape,
         mint=CookieMint(
             table.keys,

@@ -69,6 +69,14 @@ class DeploymentRow:
 
 
 @dataclass(frozen=True, slots=True)
+class Replica:
+    """Which of the environment's routers this is: `index` (from 0) of `count`."""
+
+    index: int = 0
+    count: int = 1
+
+
+@dataclass(frozen=True, slots=True)
 class RoutingTable:
     """Everything a router serves: one environment's deployments, the keys and the options."""
 
@@ -86,6 +94,7 @@ class RoutingTable:
     pins: PinSettings
     access_log: str | None = None
     """The absolute path of the file that requests are written down in; None for none."""
+    replica: Replica = Replica()
 
     @staticmethod
     def parse(document: Any) -> RoutingTable:
@@ -114,7 +123,17 @@ class RoutingTable:
             callers=CallerRules.parse(options),
             tls=TlsMaterial.parse(root.get("tls")),
             pins=_pins(root.get("pins")),
+            replica=_replica(_object(options.get("replica", {}), "options.replica")),
         )
+
+
+def _replica(document: Mapping[str, Any]) -> Replica:
+    index, count = (
+        _integer(document, key, "options.replica", default) for key, default in (("index", 0), ("count", 1))
+    )
+    if index >= count:
+        raise SpecViolation("routing-table", "options.replica: index must be less than count")
+    return Replica(index, count)
 
 
 def _object(value: Any, where: str) -> Mapping[str, Any]:

@@ -44,8 +44,8 @@ def fair_sequence(weights: Sequence[int], phase: float = 0.0) -> Iterator[int]:
     reduced = [weight // divisor for weight in weights]
     period = sum(reduced)
     taking = [index for index, weight in enumerate(reduced) if weight]
-    # Wishes are spread over the revisions, since not everybody can be first; that of the largest balances the others, so
-    # that with the phase the counts of all change evenly.
+    # Wishes are spread over the revisions, since not everybody can be first; that of the largest balances the others,
+    # so that with the phase the counts of all change evenly.
     largest = max(taking, key=reduced.__getitem__)
     others = [index for index in taking if index != largest]
     wish = {index: (phase + (place + 0.5) / len(others)) % 1.0 for place, index in enumerate(others)}
@@ -127,9 +127,9 @@ class VisitorSequence:
     """The draws for keyless visitors of one deployment: a revision by the fair sequence, then its next slot.
 
     `runs` is the slot table as (count, revision index); `open_to_visitors[i]` is False for a draining revision, whose
-    slots take no part. Replica `index` of `count` has a phase of its own; `turn` (a generation) moves the phases of all,
-    so that a dial that moves often does not begin at the same place again and again. One period is computed as it is
-    walked for the first time and kept; each draw is O(log revisions) at first, O(1) after.
+    slots take no part. Replica `index` of `count` has a phase of its own; `turn` (a generation) moves the phases of
+    all, so that a dial that moves often does not begin at the same place again and again. One period is computed as it
+    is walked for the first time and kept; each draw is O(log revisions) at first, O(1) after.
 
     Visitors of one revision get its slots by a stride that is even at every scale and comes to each slot once before
     it comes to any twice: when some of the slots are given to another revision, so is that share of the visitors.

@@ -16,7 +16,7 @@ from typing import Any
 
 from greentic.envpacks.deployer import DesiredState, DrainReport, Observation, Progress, Receipt, silent
 from greentic.providers.local import desired as kept
-from greentic.providers.local import keys, listening, survivors, table
+from greentic.providers.local import keys, listening, survivors
 from greentic.providers.local.certificates import CHECK_SECONDS, Certificates
 from greentic.providers.local.endpoint import Endpoint
 from greentic.providers.local.journal import Journal
@@ -25,6 +25,7 @@ from greentic.providers.local.metrics import Doings, Memory, Snapshot
 from greentic.providers.local.observing import observation, router_states
 from greentic.providers.local.routing import NAME, Router
 from greentic.providers.local.workers import Worker, Workers
+from greentic.router import projection
 from greentic.router.control import Acknowledgement
 from greentic.router.tls import TlsMaterial
 from greentic.spec.errors import Conflict, GateFailed, GreenticError, NotFound, TimedOut
@@ -145,7 +146,7 @@ class DataPlane:
         starting = self._start_present(environment.revisions_of(deployment_id))
         await self._settle([worker for worker in starting if worker.revision_id in weighted], progress)
         acknowledged = await self.publish()
-        generation = table.generation(self.desired.environment, deployment)
+        generation = projection.generation(self.desired.environment, deployment)
         served = acknowledged.generations.get(deployment_id, generation)
         if served < generation:
             raise TimedOut(
@@ -221,7 +222,7 @@ class DataPlane:
         """Have the router serve the table of the present state; at once when it does already."""
         await self._opened.wait()
         self._require_open()
-        rows = table.deployments(
+        rows = projection.deployments(
             self.desired.environment, self._workers.addresses(), draining=self._draining, ended=self._ended
         )
         acknowledged = self._router.acknowledged

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from greentic.providers.local import keys, table
+from greentic.providers.local import keys
+from greentic.router import projection
 from greentic.router.table import RoutingTable
 from greentic.spec.environment import Environment
 from greentic.spec.router_settings import RouterSettings
@@ -86,7 +87,7 @@ def entry(revision_id: str, weight: int, **fields: Any) -> dict[str, Any]:
 
 
 def row(found: Environment, **options: Any) -> dict[str, Any]:
-    (only,) = table.deployments(found, ADDRESSES, **options)
+    (only,) = projection.deployments(found, ADDRESSES, **options)
     return only
 
 
@@ -155,7 +156,7 @@ def test_draining() -> None:
 def test_what_has_ended_or_has_no_address_is_not_listed() -> None:
     found = environment({R1: "ready", R2: "draining"})
     assert [item["revision_id"] for item in row(found, ended={R2})["revisions"]] == [R1]
-    (only,) = table.deployments(found, {R2: "127.0.0.1:1002"})
+    (only,) = projection.deployments(found, {R2: "127.0.0.1:1002"})
     assert [item["revision_id"] for item in only["revisions"]] == [R2]
 
 
@@ -167,12 +168,12 @@ def test_a_share_never_becomes_anothers() -> None:
 
 def test_an_archived_deployment_gives_its_routes_back() -> None:
     archived = environment({R1: "ready"}, split([entry(R1, 10_000)]), status="archived")
-    assert table.deployments(archived, ADDRESSES) == []
+    assert projection.deployments(archived, ADDRESSES) == []
 
 
 def test_a_paused_deployment_keeps_its_routes_with_nothing_behind_them() -> None:
     paused = environment({R1: "ready"}, split([entry(R1, 10_000)]), status="paused")
-    (row,) = table.deployments(paused, ADDRESSES)
+    (row,) = projection.deployments(paused, ADDRESSES)
     assert (row["revisions"], row["slots"]) == ([], [])
 
 

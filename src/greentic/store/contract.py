@@ -101,6 +101,35 @@ class Completed:
     files: tuple[tuple[str, bytes], ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What an attempt is about to be recorded as: the command's own `result`, the environment after it with its
+    generation and etag, and the outcome's `event` as the audit log will hold it."""
+
+    result: Mapping[str, Any]
+    environment: Environment
+    generation: int
+    etag: str
+    event: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """How somebody asked over a wire, who is known and judged there; see `ServedStore`.
+
+    `fingerprint` tells requests apart in place of the command's own, `caller` is the audit event's actor, `decision`
+    stands in place of the store's `authorize`. `answer` makes what is recorded under the key and returned as the
+    result; it is pure, and may be asked more than once for one change. `target` makes the audit event's target of the
+    command's result (None: before there is one); without it the payload is the target.
+    """
+
+    fingerprint: str
+    caller: Mapping[str, Any]
+    decision: Decision
+    answer: Callable[[Settled], Mapping[str, Any]]
+    target: Callable[[Mapping[str, Any] | None], Mapping[str, Any]] | None = None
+
+
 Complete = Callable[[Environment | None, Command, str], Completed]
 """(the environment or None, the command as asked, the time in RFC 3339) -> it completed, or a raised refusal. Reads
 what it needs, writes nothing; may be asked more than once for one change."""
@@ -145,4 +174,47 @@ class Store(Protocol):
 
     def artifacts(self, environment_id: str) -> Path:
         """The environment's folder for revision files and derived data. Not created by this call. Local stores only."""
+        ...
+
+
+class ServedStore(Store, Protocol):
+    """What a store server needs of a store beside the port itself. Its methods are called from many threads at once.
+
+    With a `request`, what its `answer` makes is committed in one step with the change, is the result, and is returned
+    verbatim by a repetition, which is told by the request's fingerprint. A recorded failure is raised again as without.
+    """
+
+    def apply(
+        self,
+        command: Command,
+        *,
+        expected_generation: int | None = None,
+        if_match: str | None = None,
+        complete: Complete | None = None,
+        request: Request | None = None,
+    ) -> Applied:
+        """As `Store.apply`."""
+        ...
+
+    def plan(
+        self,
+        command: Command,
+        *,
+        expected_generation: int | None = None,
+        if_match: str | None = None,
+        complete: Complete | None = None,
+        request: Request | None = None,
+    ) -> Applied:
+        """As `Store.plan`; the result is the command's own, for nothing is answered."""
+        ...
+
+    def deny(self, command: Command, request: Request) -> None:
+        """Record that a caller who is known was denied `command`; its payload may be empty and its key blank.
+
+        Nothing is recorded, and nothing raised, for an environment that does not exist.
+        """
+        ...
+
+    def events(self, environment_id: str, after: int = 0, limit: int = 1_000) -> tuple[Mapping[str, Any], ...]:
+        """The audit log's entries after number `after`, oldest first, at most `limit`; NotFound."""
         ...

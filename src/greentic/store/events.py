@@ -19,7 +19,7 @@ from greentic.engine.command import Command
 from greentic.spec.errors import GreenticError
 from greentic.store.chain import SCHEMA
 from greentic.store.clock import timestamp
-from greentic.store.contract import Decision
+from greentic.store.contract import Decision, Request, Settled
 
 EventId = Callable[[datetime], str]
 """A fresh ULID for the given time."""
@@ -43,6 +43,11 @@ class Attempt:
     fingerprint: str
     decision: Decision
     moment: datetime
+    request: Request | None = None
+
+    def answer(self, settled: Settled) -> Mapping[str, Any]:
+        """What is recorded under the key and returned: the result, or what the request makes of it."""
+        return settled.result if self.request is None else self.request.answer(settled)
 
     @property
     def now(self) -> str:
@@ -52,18 +57,24 @@ class Attempt:
 
 def intent(attempt: Attempt, generation: int | None, mint: EventId) -> dict[str, Any]:
     """The event before an attempt on the state `generation` (None: there is none)."""
-    return {**_event(attempt, generation, mint), "phase": "intent", "result": {"outcome": "pending"}}
+    return {**_event(attempt, generation, mint, None), "phase": "intent", "result": {"outcome": "pending"}}
 
 
 def outcome(
-    attempt: Attempt, generation: int | None, mint: EventId, *, new: int | None, error: GreenticError | None
+    attempt: Attempt,
+    generation: int | None,
+    mint: EventId,
+    *,
+    new: int | None,
+    error: GreenticError | None,
+    result: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The event after an attempt: `new` is the generation that it made, `error` what the caller gets for a result."""
-    event = _event(attempt, generation, mint)
+    event = _event(attempt, generation, mint, result)
     if new is not None:
         event["new_generation"] = new
-    result = {"outcome": "ok"} if error is None else {"outcome": "error", "kind": error.kind, "message": error.message}
-    return {**event, "phase": "outcome", "result": result}
+    end = {"outcome": "ok"} if error is None else {"outcome": "error", "kind": error.kind, "message": error.message}
+    return {**event, "phase": "outcome", "result": end}
 
 
 def interrupted(announced: Mapping[str, Any], moment: datetime, mint: EventId, *, sure: bool) -> dict[str, Any]:
@@ -114,24 +125,26 @@ def target(payload: Mapping[str, Any]) -> dict[str, Any]:
     return shown
 
 
-def _event(attempt: Attempt, generation: int | None, mint: EventId) -> dict[str, Any]:
-    command = attempt.command
+def _event(attempt: Attempt, generation: int | None, mint: EventId, result: Mapping[str, Any] | None) -> dict[str, Any]:
+    command, request = attempt.command, attempt.request
+    payload = command.payload.to_json() if request is None or request.target is None else request.target(result)
     event: dict[str, Any] = {
         "schema": SCHEMA,
         "event_id": mint(attempt.moment),
         "ts": attempt.now,
-        "actor": actor(command.actor),
+        "actor": actor(command.actor) if request is None else dict(request.caller),
         "env_id": command.environment_id,
         "noun": command.noun,
         "verb": command.verb,
-        "target": target(command.payload.to_json()),
-        "idempotency_key": command.idempotency_key,
+        "target": target(payload),
         "authorization": {
             "decision": "allow" if attempt.decision.allowed else "deny",
             "policy": attempt.decision.policy,
             "reason": attempt.decision.reason,
         },
     }
+    if command.idempotency_key:
+        event["idempotency_key"] = command.idempotency_key
     if generation is not None:
         event["previous_generation"] = generation
     return event

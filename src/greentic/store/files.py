@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,13 @@ from pydantic_core import from_json, to_json
 from greentic.engine.command import Command, Outcome
 from greentic.spec import rules
 from greentic.spec.environment import Environment
-from greentic.spec.errors import Conflict, CorruptDocument, GreenticError, InvalidArgument, NotFound, StoreError
+from greentic.spec.errors import Conflict, CorruptDocument, Denied, GreenticError, InvalidArgument, NotFound, StoreError
 from greentic.spec.integrity import digest
 from greentic.store import backup, document, failures, folders, lock
 from greentic.store.audit import AuditReport, AuditTrail, Head
 from greentic.store.clock import Clock, wall_clock
 from greentic.store.companions import Companions
-from greentic.store.contract import Applied, Authorize, Complete, Decision, Listing, Stored, Transition
+from greentic.store.contract import Applied, Authorize, Complete, Decision, Listing, Request, Stored, Transition
 from greentic.store.document import Body, Record
 from greentic.store.events import Attempt
 from greentic.store.heads import Seal, nobody
@@ -103,6 +104,7 @@ class FilesStore:
         expected_generation: int | None = None,
         if_match: str | None = None,
         complete: Complete | None = None,
+        request: Request | None = None,
     ) -> Applied:
         """Carry out `command`; see `contract`."""
         return self.carry_out(
@@ -111,6 +113,7 @@ class FilesStore:
             expected_generation=expected_generation,
             if_match=if_match,
             complete=complete,
+            request=request,
         )
 
     def plan(
@@ -120,6 +123,7 @@ class FilesStore:
         expected_generation: int | None = None,
         if_match: str | None = None,
         complete: Complete | None = None,
+        request: Request | None = None,
     ) -> Applied:
         """What `apply` would answer now, without committing, recording or auditing anything."""
         return self.rehearse(
@@ -128,6 +132,7 @@ class FilesStore:
             expected_generation=expected_generation,
             if_match=if_match,
             complete=complete,
+            request=request,
         )
 
     def list(self) -> tuple[Listing, ...]:
@@ -145,6 +150,21 @@ class FilesStore:
     def artifacts(self, environment_id: str) -> Path:
         """The environment's folder. Not created by this call."""
         return folders.folder_of(self.root, environment_id)
+
+    def deny(self, command: Command, request: Request) -> None:
+        """Record a denial; see `contract`."""
+        folder = folders.folder_of(self.root, command.environment_id)
+        if not (folder / folders.DOCUMENT).is_file():
+            return
+        with self._turn(folder, f"{command.noun} {command.verb}") as turn:
+            attempt = Attempt(command, request.fingerprint, request.decision, turn.moment, request)
+            turn.refuse(attempt, Denied(request.decision.reason))
+
+    def events(self, environment_id: str, after: int = 0, limit: int = 1_000) -> tuple[Mapping[str, Any], ...]:
+        """A page of the audit log; see `contract`."""
+        if not folders.exists(folders.folder_of(self.root, environment_id)):
+            raise _missing(environment_id)
+        return tuple(islice(self.audit(environment_id).events(after), limit))
 
     def audit(self, environment_id: str) -> AuditTrail:
         """The environment's audit log, for reading."""
@@ -189,11 +209,12 @@ class FilesStore:
         if_match: str | None = None,
         over_damage: bool = False,
         complete: Complete | None = None,
+        request: Request | None = None,
     ) -> Applied:
         """As `apply`, with a transition of the store's own; `over_damage`: a corrupt document counts as none."""
         folder = folders.folder_of(self.root, command.environment_id)
         expected = Precondition(expected_generation, if_match)
-        attempt = self._attempt(command, self.clock())
+        attempt = self._attempt(command, self.clock(), request)
         if not folders.exists(folder):
             self._answer(attempt, None, transition, expected, complete)  # a refusal leaves no folder behind
         with self._turn(folder, f"{command.noun} {command.verb}") as turn:
@@ -213,15 +234,17 @@ class FilesStore:
             failure = answer.outcome.failure
             attempt = replace(attempt, command=answer.command)
             if answer.body is None:
-                turn.settle(attempt, answer.result, failure)
-                applied = _unchanged(answer, turn.record)
+                assert turn.record is not None, "a creation is a change"
+                told = turn.settle(attempt, turn.record.stored, answer.result, failure)
+                applied = replace(_unchanged(answer, turn.record), result=told)
             else:
                 record = turn.commit(
                     attempt, answer.body, answer.outcome.environment, answer.result, failure, answer.files
                 )
                 self._newest[folder.name] = record
-                stored = record.stored
-                applied = Applied(answer.result, stored.environment, stored.generation, stored.etag)
+                assert record.commit is not None, "what was committed here says so"
+                stored, told = record.stored, record.commit["result"]
+                applied = Applied(told, stored.environment, stored.generation, stored.etag)
         if failure is not None:
             raise failure
         return applied
@@ -235,10 +258,11 @@ class FilesStore:
         if_match: str | None = None,
         over_damage: bool = False,
         complete: Complete | None = None,
+        request: Request | None = None,
     ) -> Applied:
         """What `carry_out` would answer now, without committing, recording or auditing anything."""
         folder = folders.folder_of(self.root, command.environment_id)
-        attempt = self._attempt(command, self.clock())
+        attempt = self._attempt(command, self.clock(), request)
         try:
             record = self._record(folder)
         except CorruptDocument:
@@ -321,7 +345,7 @@ class FilesStore:
         except OSError as error:
             raise failures.unwritten(folder, error) from error
 
-    def _attempt(self, command: Command, moment: datetime) -> Attempt:
+    def _attempt(self, command: Command, moment: datetime, request: Request | None = None) -> Attempt:
         key = command.idempotency_key
         if not key.strip() or len(key) > MAX_KEY:
             raise InvalidArgument(f"an idempotency key is 1 to {MAX_KEY} characters, not all of them blank")
@@ -330,6 +354,8 @@ class FilesStore:
             fingerprint = digest(command.fingerprint())
         except ValueError as error:
             raise InvalidArgument(f"the command cannot be written as JSON: {error}") from None
+        if request is not None:
+            return Attempt(command, request.fingerprint, request.decision, moment, request)
         return Attempt(command, fingerprint, self._authorize(command, command.actor), moment)
 
     def _record(self, folder: Path) -> Record | None:

@@ -51,6 +51,7 @@ from greentic.spec.errors import CorruptDocument, GreenticError
 from greentic.store import backup, chain, companions, document, events, failures, folders, heads, runtime, trust_file
 from greentic.store.audit import SEGMENT_BYTES, AuditLog
 from greentic.store.companions import Companions
+from greentic.store.contract import Settled, Stored
 from greentic.store.document import Body, Record
 from greentic.store.events import Attempt, EventId
 from greentic.store.io import FileSystem
@@ -145,12 +146,18 @@ class Turn:
             error.details["audit"] = f"not recorded: {failure.strerror or failure}"
         return error
 
-    def settle(self, attempt: Attempt, result: Mapping[str, Any], failure: GreenticError | None) -> None:
-        """Record an attempt that succeeded, or failed as it should, without changing anything. OSError."""
-        self._announce_and_close(attempt, failure)
-        record = _commit(attempt, self.generation or 0, result, failure)
+    def settle(
+        self, attempt: Attempt, stored: Stored, result: Mapping[str, Any], failure: GreenticError | None
+    ) -> Mapping[str, Any]:
+        """Record an attempt that succeeded, or failed as it should, without changing anything; the answer. OSError."""
+        event = self._announce_and_close(attempt, failure, result).event
+        answer = result
+        if failure is None:
+            answer = attempt.answer(Settled(result, stored.environment, stored.generation, stored.etag, event))
+        record = _commit(attempt, self.generation or 0, answer, failure)
         self.ledger.append(record, attempt.moment, sync=True)
         self.repair()
+        return answer
 
     def perform(self, attempt: Attempt, effect: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any]:
         """Run `effect`, which changes files beside the document, between intent and outcome; its result. OSError."""
@@ -185,8 +192,10 @@ class Turn:
         previous, generation, mint = self.record, self.next_generation, self._settings.mint
         self._audit.rotate()
         intent = self._audit.link(events.intent(attempt, self.known_generation, mint))
-        ending = events.outcome(attempt, self.known_generation, mint, new=generation, error=failure)
+        ending = events.outcome(attempt, self.known_generation, mint, new=generation, error=failure, result=result)
         outcome = chain.link(ending, intent)
+        if failure is None:
+            result = attempt.answer(Settled(result, environment, generation, written.digest, outcome.event))
         commit = {**_commit(attempt, generation, result, failure), "outcome": outcome.event}
         record = document.encode(written, environment, generation, commit)
         self._audit.append([intent], sync=True)
@@ -251,12 +260,16 @@ class Turn:
         if unrecorded:
             self.ledger.append(record, self.moment, sync=False)
 
-    def _announce_and_close(self, attempt: Attempt, error: GreenticError | None) -> None:
+    def _announce_and_close(
+        self, attempt: Attempt, error: GreenticError | None, result: Mapping[str, Any] | None = None
+    ) -> chain.Entry:
         mint = self._settings.mint
         self._audit.rotate()
         intent = self._audit.link(events.intent(attempt, self.known_generation, mint))
-        outcome = chain.link(events.outcome(attempt, self.known_generation, mint, new=None, error=error), intent)
+        ending = events.outcome(attempt, self.known_generation, mint, new=None, error=error, result=result)
+        outcome = chain.link(ending, intent)
         self._audit.append([intent, outcome], sync=True)
+        return outcome
 
     def _failed(self, attempt: Attempt, failure: GreenticError) -> None:
         with suppress(OSError):  # the next writer finds an intent without an outcome, and closes it

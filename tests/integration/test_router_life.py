@@ -499,7 +499,7 @@ def test_a_request_keeps_the_revision_it_began_with(stage: Stage) -> None:
         stage._loop.call_soon_threadsafe(gate.set)
         assert Reader(client).response().body == b"old"
     report = drain.result(10)
-    assert (report.finished, report.cut) == (1, 0)
+    assert (report.finished, report.cut.total) == (1, 0)
 
 
 def test_a_drain_cuts_what_is_left_at_its_deadline(stage: Stage) -> None:
@@ -524,13 +524,13 @@ def test_a_drain_cuts_what_is_left_at_its_deadline(stage: Stage) -> None:
         while stage.report()["revisions"]["R1"]["in_flight"] < 3:
             pass
         report = stage.run(stage.control.drain("R1", 0.2))
-        assert (report.finished, report.cut) == (0, 3)
+        assert (report.finished, report.cut.total) == (0, 3)
         assert frames.rest() == b"\x88\x02\x03\xf4"
         with pytest.raises(Closed):
             Reader(streamed).until(b"0\r\n\r\n")
         assert kind(Reader(waiting).response()) == "drained"
     assert stage.report()["revisions"]["R1"]["in_flight"] == 0
-    assert stage.run(stage.control.drain("R1", 1)).cut == 0
+    assert stage.run(stage.control.drain("R1", 1)).cut.total == 0
 
 
 def test_a_stop_finishes_what_is_in_flight(stage: Stage) -> None:

@@ -142,8 +142,8 @@ def test_what_is_kept_of_ended_processes_is_bounded() -> None:
     kept = past(kept, report(range(100, KEPT_REVISIONS + 10)))
     assert len(kept["revisions"]) == KEPT_REVISIONS
     assert "R0" not in kept["revisions"]
-    assert kept["revisions"]["R200"] == {"requests": 2}
-    assert kept["revisions"][f"R{KEPT_REVISIONS + 9}"] == {"requests": 1}
+    assert kept["revisions"]["R200"] == {"requests": 2, "in_flight": 0}
+    assert kept["revisions"][f"R{KEPT_REVISIONS + 9}"] == {"requests": 1, "in_flight": 0}
 
 
 @pytest.mark.parametrize("found", [[], [{"version": None, "generations": {}, "connections": 0, "revisions": {}}]])

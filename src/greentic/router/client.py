@@ -374,6 +374,13 @@ class ClientConnection(asyncio.Protocol):
         """Whether something of that revision is in flight here."""
         return self._serving is not None and self._serving.revision_id == revision_id
 
+    @property
+    def kind(self) -> str:
+        """What is in flight here, as a field of `greentic.router.control.InFlight`."""
+        if self._tunnel is not None:
+            return "tunnels"
+        return "streams" if self.phase == STREAMING else "requests"
+
     def cut(self) -> None:
         """End what is in flight, or the connection when nothing is."""
         if self._serving is not None:

@@ -1,26 +1,33 @@
 """The control socket between a router process and its parent: the messages and the parent's side.
 
-Parent to router: `configure`, `report`, `explain`, `drain`, `stop`; each carries a number in `request`, and answers
-carry it back, so that they may come in any order. Router to parent: `ready` once, then `acknowledged`,
-`refused`, `report`, `explained`, `drained`. The socket is an inherited, connected Unix stream socket; nothing on it is
-secret to its two ends, and nothing else can open it.
+Parent to router: `configure`, `lease`, `report`, `explain`, `drain`, `cancel` (a drain) and `stop`; each carries a
+number in `request`, and answers carry it back, so that they may come in any order. Router to parent: `ready` once, then
+`acknowledged`, `refused`, `leased`, `report`, `explained`, any number of `draining` before a `drained`, and `stopped`
+with the last report before it exits. The socket is an inherited, connected Unix stream socket; nothing on it is secret
+to its two ends, and nothing else can open it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar, cast
 
 from greentic.router.frames import FrameReader, encode_frame
+from greentic.router.lease import Readiness
 from greentic.spec.errors import GreenticError, InputOutput, InvalidArgument, SpecViolation, TimedOut
 
 _T = TypeVar("_T")
 
 ANSWER_SECONDS = 10.0
 """How long the parent waits for an answer that needs no work in flight to end."""
+STOP_IDLE_SECONDS = 1.0
+"""When everything ends: a connection that has been silent for this long is unlikely to be written to at this very
+moment.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,14 +44,43 @@ class Acknowledgement:
 
 
 @dataclass(frozen=True, slots=True)
+class InFlight:
+    """What is in flight: requests that wait for their answer or read it, event streams, and upgraded connections.
+
+    `pins` counts promises to stay that are honoured still: nothing is in flight for them, but a drain waits.
+    """
+
+    requests: int = 0
+    streams: int = 0
+    tunnels: int = 0
+    pins: int = 0
+
+    @property
+    def total(self) -> int:
+        """Everything in flight."""
+        return self.requests + self.streams + self.tunnels
+
+    def __add__(self, other: InFlight) -> InFlight:
+        return InFlight(
+            self.requests + other.requests,
+            self.streams + other.streams,
+            self.tunnels + other.tunnels,
+            self.pins + other.pins,
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class DrainReport:
-    """How a drain ended: requests in flight that finished by themselves, those cut at the deadline, and pins that
-    were honoured still.
+    """How a drain ended: what was in flight and finished by itself, what was cut at the deadline, and pins that were
+    honoured still.
     """
 
     finished: int
-    cut: int
+    cut: InFlight = InFlight()
     pins_cut: int = 0
+
+    def __add__(self, other: DrainReport) -> DrainReport:
+        return DrainReport(self.finished + other.finished, self.cut + other.cut, self.pins_cut + other.pins_cut)
 
 
 class RouterControl(asyncio.Protocol):
@@ -56,6 +92,9 @@ class RouterControl(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._waiting: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self._number = 0
+        self._told: dict[int, Callable[[InFlight], None]] = {}
+        self.last_report: dict[str, Any] | None = None
+        """What it reported last; complete when it has ended in order."""
         self._ready: asyncio.Future[int] = loop.create_future()
         self._closed: asyncio.Future[None] = loop.create_future()
 
@@ -91,8 +130,15 @@ class RouterControl(asyncio.Protocol):
         """What the router has counted since its start; the shape is that of
         `greentic.router.report.build_report`.
         """
-        answer = await self._ask({"type": "report"}, timeout)
-        return {key: value for key, value in answer.items() if key not in ("type", "request")}
+        return _report(await self._ask({"type": "report"}, timeout))
+
+    async def lease(self, newest: int, seconds: float, timeout: float = ANSWER_SECONDS) -> Readiness:
+        """Say that the newest table is `newest`, and let the router claim to be ready for `seconds`; its claim.
+
+        See `greentic.router.lease`.
+        """
+        answer = await self._ask({"type": "lease", "newest": newest, "seconds": seconds}, timeout)
+        return Readiness(answer["ready"], answer["reason"])
 
     async def explain(self, request_id: str, timeout: float = ANSWER_SECONDS) -> list[dict[str, Any]]:
         """Why the requests with that id went where they went, as far as the router still knows them; the shape is that
@@ -103,21 +149,33 @@ class RouterControl(asyncio.Protocol):
         ]
         return matches
 
-    async def drain(self, revision_id: str, deadline_seconds: float, timeout: float | None = None) -> DrainReport:
-        """Wait until nothing is in flight to the revision and no pin to it is honoured, at most `deadline_seconds`,
-        then cut the rest.
+    async def drain(
+        self,
+        revision_id: str,
+        deadline_seconds: float,
+        timeout: float | None = None,
+        told: Callable[[InFlight], None] | None = None,
+    ) -> DrainReport:
+        """Wait until nothing is in flight to the revision, and no pin to it is honoured, at most
+        `deadline_seconds`, then cut the rest.
 
-        `timeout` bounds the answer itself and is the deadline plus ANSWER_SECONDS when not given.
+        `told` hears what is in flight whenever that has changed. `timeout` bounds the answer itself and is the deadline
+        plus ANSWER_SECONDS when not given. A cancelled call ends the drain, and nothing is cut.
         """
         message = {"type": "drain", "revision_id": revision_id, "deadline_seconds": deadline_seconds}
-        answer = await self._ask(message, deadline_seconds + ANSWER_SECONDS if timeout is None else timeout)
-        return DrainReport(finished=answer["finished"], cut=answer["cut"], pins_cut=answer.get("pins_cut", 0))
+        bound = deadline_seconds + ANSWER_SECONDS if timeout is None else timeout
+        answer = await self._ask(message, bound, told, cancel=True)
+        return DrainReport(answer["finished"], InFlight(**answer["cut"]), answer.get("pins_cut", 0))
 
-    async def stop(self, grace_seconds: float, timeout: float | None = None) -> None:
+    async def stop(
+        self, grace_seconds: float, timeout: float | None = None, *, idle_seconds: float | None = STOP_IDLE_SECONDS
+    ) -> None:
         """Have the router accept no more, finish what is in flight within `grace_seconds`, and exit; wait for
         that.
+
+        It obeys everything else meanwhile. `idle_seconds`: see `Gateway.stop_within`.
         """
-        self._send({"type": "stop", "grace_seconds": grace_seconds})
+        self._send({"type": "stop", "grace_seconds": grace_seconds, "idle_seconds": idle_seconds})
         await self.wait_closed(grace_seconds + ANSWER_SECONDS if timeout is None else timeout)
 
     async def wait_closed(self, timeout: float = ANSWER_SECONDS) -> None:
@@ -154,7 +212,17 @@ class RouterControl(asyncio.Protocol):
             if not self._ready.done():
                 self._ready.set_result(int(message["pid"]))
             return
-        future = self._waiting.pop(message.get("request", -1), None)
+        if message["type"] == "stopped":
+            self.last_report = _report(message)
+            return
+        number = message.get("request", -1)
+        if message["type"] == "draining":
+            if number in self._told:
+                self._told[number](InFlight(**message["in_flight"]))
+            return
+        if message["type"] == "report":
+            self.last_report = _report(message)
+        future = self._waiting.pop(number, None)
         if future is None or future.done():
             return
         if message["type"] == "refused":
@@ -175,18 +243,33 @@ class RouterControl(asyncio.Protocol):
             raise InputOutput("the router closed its control socket")
         self._transport.write(encode_frame(message))
 
-    async def _ask(self, message: dict[str, Any], timeout: float) -> dict[str, Any]:
+    async def _ask(
+        self,
+        message: dict[str, Any],
+        timeout: float,
+        told: Callable[[InFlight], None] | None = None,
+        *,
+        cancel: bool = False,
+    ) -> dict[str, Any]:
         if timeout <= 0:
             raise InvalidArgument("a timeout must be greater than 0 seconds")
         self._number += 1
         number = self._number
         future: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
         self._waiting[number] = future
+        if told is not None:
+            self._told[number] = told
         try:
             self._send({**message, "request": number})
             return await self._bounded(future, timeout, str(message["type"]))
+        except asyncio.CancelledError:
+            if cancel:
+                with contextlib.suppress(InputOutput):
+                    self._send({"type": "cancel", "request": number})
+            raise
         finally:
             self._waiting.pop(number, None)
+            self._told.pop(number, None)
 
     @staticmethod
     async def _bounded(awaitable: asyncio.Future[_T], timeout: float, what: str) -> _T:
@@ -195,3 +278,7 @@ class RouterControl(asyncio.Protocol):
                 return await awaitable
         except TimeoutError as error:
             raise TimedOut(f"the router did not answer '{what}' within {timeout:g} s") from error
+
+
+def _report(message: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in message.items() if key not in ("type", "request")}

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any, Final, cast
 
+from greentic.router.control import STOP_IDLE_SECONDS, InFlight
 from greentic.router.ended import KEPT
 from greentic.router.frames import FrameReader, encode_frame
 from greentic.router.gateway import Gateway
 from greentic.spec.errors import GreenticError, InvalidArgument, SpecViolation
 
+_CONCLUDE_SECONDS: Final = 1.0
 ORPHAN_GRACE_SECONDS: Final = 1.0
 """The parent is gone and its successor wants the port: end quickly."""
 
@@ -19,24 +23,47 @@ ORPHAN_GRACE_SECONDS: Final = 1.0
 class ControlServer(asyncio.Protocol):
     """Answers the messages of `greentic.router.control`."""
 
-    def __init__(self, gateway: Gateway, stop: Callable[[float], None], accept: Callable[[], None]) -> None:
-        """`stop(grace_seconds)` begins the end of the process, `accept()` lets clients in; both may be repeated."""
+    def __init__(
+        self, gateway: Gateway, stop: Callable[[float, float | None], None], accept: Callable[[], None]
+    ) -> None:
+        """`stop(grace_seconds, idle_seconds)` begins the end of the process (see `Gateway.stop_within`), `accept()`
+        lets clients in; both may be repeated."""
         self._gateway = gateway
         self._stop = stop
         self._accept = accept
         self._frames = FrameReader()
         self._transport: asyncio.Transport | None = None
+        self._drains: dict[Any, asyncio.Task[None]] = {}
+        self._written = asyncio.Event()
+        self._written.set()
 
     def announce(self) -> None:
         """Tell the parent that a table is awaited; clients are let in with the first one."""
         self._send({"type": "ready", "pid": os.getpid()})
+
+    async def conclude(self) -> None:
+        """Tell the parent everything that was counted, for the last time; return when that is on its way."""
+        if self._transport is None or self._transport.is_closing():
+            return
+        self._transport.set_write_buffer_limits(0)
+        self._send({"type": "stopped", **self._gateway.report()})
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_CONCLUDE_SECONDS):
+                await self._written.wait()
+
+    def pause_writing(self) -> None:
+        self._written.clear()
+
+    def resume_writing(self) -> None:
+        self._written.set()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
         self._transport = None
-        self._stop(ORPHAN_GRACE_SECONDS)
+        self._written.set()
+        self._stop(ORPHAN_GRACE_SECONDS, STOP_IDLE_SECONDS)
 
     def data_received(self, data: bytes) -> None:
         try:
@@ -58,6 +85,12 @@ class ControlServer(asyncio.Protocol):
                 acknowledged = self._gateway.configure(message.get("table"))
                 self._accept()
                 self._send({"type": "acknowledged", "request": request, **acknowledged})
+            case "lease":
+                newest = message.get("newest")
+                if type(newest) is not int:
+                    raise InvalidArgument("a lease names the newest table")
+                claim = self._gateway.renew_lease(_seconds(message, "seconds"), newest)
+                self._send({"type": "leased", "request": request, "ready": claim.ready, "reason": claim.reason})
             case "report":
                 self._send({"type": "report", "request": request, **self._gateway.report()})
             case "explain":
@@ -70,20 +103,32 @@ class ControlServer(asyncio.Protocol):
                 revision_id = message.get("revision_id")
                 if not isinstance(revision_id, str):
                     raise InvalidArgument("drain needs a revision_id")
-                self._gateway.spawn(self._drain(request, revision_id, _seconds(message, "deadline_seconds")))
+                self._begin_drain(request, revision_id, _seconds(message, "deadline_seconds"))
+            case "cancel":
+                if (drain := self._drains.pop(request, None)) is not None:
+                    drain.cancel()
             case "stop":
-                self._stop(_seconds(message, "grace_seconds"))
+                idle = None if message.get("idle_seconds") is None else _seconds(message, "idle_seconds")
+                self._stop(_seconds(message, "grace_seconds"), idle)
             case other:
                 raise InvalidArgument(f"unknown message type {other!r}")
 
+    def _begin_drain(self, request: Any, revision_id: str, deadline_seconds: float) -> None:
+        task = asyncio.create_task(self._drain(request, revision_id, deadline_seconds))
+        self._drains[request] = task
+        task.add_done_callback(lambda _: self._drains.pop(request, None))
+
     async def _drain(self, request: Any, revision_id: str, deadline_seconds: float) -> None:
-        report = await self._gateway.drain(revision_id, deadline_seconds)
+        def told(in_flight: InFlight) -> None:
+            self._send({"type": "draining", "request": request, "in_flight": asdict(in_flight)})
+
+        report = await self._gateway.drain(revision_id, deadline_seconds, told)
         self._send(
             {
                 "type": "drained",
                 "request": request,
                 "finished": report.finished,
-                "cut": report.cut,
+                "cut": asdict(report.cut),
                 "pins_cut": report.pins_cut,
             }
         )

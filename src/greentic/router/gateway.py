@@ -5,19 +5,26 @@ limits.
 from __future__ import annotations
 
 import asyncio
+import collections
 import itertools
+import logging
+import math
 import os
+import socket
 import ssl
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from greentic.router.access_log import AccessLog
 from greentic.router.caller import CallerRules
 from greentic.router.compiled import CompiledDeployment, CompiledRevision, CompiledTable, compile_table
-from greentic.router.control import DrainReport
+from greentic.router.control import DrainReport, InFlight
 from greentic.router.ended import Ended, ring
+from greentic.router.lease import Lease, Readiness
 from greentic.router.limits import Limits
+from greentic.router.phases import IDLE
 from greentic.router.pins import Pin
 from greentic.router.pool import UpstreamPool
 from greentic.router.session_pins import SessionPins, document
@@ -28,12 +35,10 @@ from greentic.router.tls import TlsMaterial, context_of
 if TYPE_CHECKING:
     from greentic.router.client import ClientConnection
 
+_log = logging.getLogger(__name__)
+
 TICK_SECONDS: Final = 0.25
 """How often limits in time are checked: one timer for the process, none per request."""
-_IDLE_BEFORE_CLOSE_SECONDS: Final = 1.0
-"""When stopping: a connection that has been silent for this long is unlikely to be written to at this very
-moment.
-"""
 _FLUSH_SECONDS: Final = 0.25
 _PROMISE_SECONDS: Final = 0.5
 """How often a drain looks whether pins are honoured still: they end by the clock, no event tells."""
@@ -69,6 +74,12 @@ class Gateway:
         self._request_prefix = os.urandom(6).hex().encode()
         self._emptied = asyncio.Event()
         self._ticker = self._loop.call_later(TICK_SECONDS, self._tick)
+        self.lease = Lease()
+        self.on_leave: Callable[[], None] | None = None
+        """Called when a connection is over."""
+        self._doubtful = False
+        self._stop_by = math.inf
+        self._idle_seconds = math.inf
 
     # For connections and exchanges
 
@@ -80,6 +91,8 @@ class Gateway:
     def leave(self, client: ClientConnection) -> None:
         """Count a connection out."""
         self._clients.discard(client)
+        if self.on_leave is not None:
+            self.on_leave()
         if not self._clients:
             self._emptied.set()
 
@@ -187,6 +200,9 @@ class Gateway:
             pins=self._live_pins(),
             sessions=document(self.pins),
             access_log=self.access_log,
+            readiness=self._judge(),
+            lease_seconds_left=self.lease.seconds_left(self._loop.time()),
+            lease_lapses=self.lease.lapses,
         )
 
     def explain(self, request_id: bytes) -> list[dict[str, Any]]:
@@ -196,31 +212,38 @@ class Gateway:
         env_id = self.table.source.env_id if self.table is not None else ""
         return [explanation(Ended._make(kept), env_id) for kept in self.kept if kept[0] == request_id]
 
-    async def drain(self, revision_id: str, deadline_seconds: float) -> DrainReport:
+    async def drain(
+        self, revision_id: str, deadline_seconds: float, told: Callable[[InFlight], None] | None = None
+    ) -> DrainReport:
         """Wait until nothing is in flight to the revision and no pin to it is honoured any more, at most
         `deadline_seconds`; then cut the rest.
+
+        `told` hears what is waited for, at most every TICK_SECONDS and only what is new.
         """
         tally = self._tallies.get(revision_id)
         if tally is None:
-            return DrainReport(finished=0, cut=0)
+            return DrainReport(finished=0)
         deadline = self._loop.time() + max(deadline_seconds, 0)
         began = tally.in_flight
         requests = tally.requests
-        while (left := deadline - self._loop.time()) > 0:
-            if tally.in_flight:
-                await self._until_idle(tally, left)
-            elif self._promised(revision_id):
-                await asyncio.sleep(min(_PROMISE_SECONDS, left))
-            else:
-                break
-        cut = 0
-        for client in list(self._clients) if tally.in_flight else ():
+        telling = self._loop.create_task(self._tell_in_flight(revision_id, told)) if told is not None else None
+        try:
+            while (left := deadline - self._loop.time()) > 0:
+                if tally.in_flight:
+                    await self._until_idle(tally, left)
+                elif self._promised(revision_id):
+                    await asyncio.sleep(min(_PROMISE_SECONDS, left))
+                else:
+                    break
+        finally:
+            if telling is not None:
+                telling.cancel()
+        cut = self.in_flight(revision_id)
+        for client in list(self._clients) if cut.total else ():
             if client.serves(revision_id):
-                cut += 1
                 client.cut()
-        return DrainReport(
-            finished=began + tally.requests - requests - cut, cut=cut, pins_cut=self._promised(revision_id)
-        )
+        finished = began + tally.requests - requests - cut.total
+        return DrainReport(finished, replace(cut, pins=0), pins_cut=cut.pins)
 
     async def _until_idle(self, tally: Tally, seconds: float) -> None:
         idle = asyncio.Event()
@@ -262,19 +285,45 @@ class Gateway:
         cookie = self.tally(revision.revision_id).pins.live(now, share=share, honoured=honoured)
         return {"cookie": cookie, "session": session}
 
-    async def stop(self, grace_seconds: float) -> None:
-        """Finish what is in flight, at most `grace_seconds`; then cut the rest. The listening socket is
-        closed already.
+    def in_flight(self, revision_id: str) -> InFlight:
+        """What is in flight to the revision now, by kind, and the promises to it that are honoured."""
+        kinds = collections.Counter(client.kind for client in self._clients if client.serves(revision_id))
+        return InFlight(**kinds, pins=self._promised(revision_id))
+
+    async def _tell_in_flight(self, revision_id: str, told: Callable[[InFlight], None]) -> None:
+        last = None
+        while True:
+            now = self.in_flight(revision_id)
+            if now != last:
+                told(now)
+                last = now
+            await asyncio.sleep(TICK_SECONDS)
+
+    # The end
+
+    def stop_within(self, grace_seconds: float, idle_seconds: float | None) -> None:
+        """Finish what is in flight within `grace_seconds`; the soonest end that was asked for counts.
+
+        Each response says `Connection: close` from now on. A connection that is silent for `idle_seconds` is closed
+        before its keep-alive time is over; None: none is, because whoever holds it may be about to use it.
         """
         self.stopping = True
-        deadline = self._loop.time() + max(grace_seconds, 0)
-        while self._clients and self._loop.time() < deadline:
+        self._stop_by = min(self._stop_by, self._loop.time() + max(grace_seconds, 0))
+        if idle_seconds is not None:
+            self._idle_seconds = min(self._idle_seconds, idle_seconds)
+
+    async def stopped(self) -> None:
+        """Wait for the end that `stop_within` has begun, then cut the rest. Nobody is accepted any more."""
+        while self._clients and (left := self._stop_by - self._loop.time()) > 0:
             for client in list(self._clients):
-                if client.idle and self._loop.time() - client.since >= _IDLE_BEFORE_CLOSE_SECONDS:
-                    client.transport.close()
-            await self._until_empty(min(TICK_SECONDS, deadline - self._loop.time()))
+                if client.phase == IDLE and self._loop.time() - client.since >= self._idle_seconds:
+                    _close_unless_spoken_to(client)
+            await self._until_empty(min(TICK_SECONDS, left))
         for client in list(self._clients):
-            client.cut()
+            if client.phase == IDLE:
+                client.transport.close()
+            else:
+                client.cut()
         await self._until_empty(_FLUSH_SECONDS)
         self._ticker.cancel()
         for task in self._tasks:
@@ -283,6 +332,31 @@ class Gateway:
             pool.retire()
         await self.pins.close()
         self._log_to(None)
+
+    @property
+    def connections(self) -> int:
+        """How many clients are connected."""
+        return len(self._clients)
+
+    def readiness(self) -> Readiness:
+        """Whether this router claims to be ready: see `greentic.router.lease`."""
+        if self.stopping:
+            return Readiness(False, "it is finishing")
+        return self.lease.readiness(self._loop.time(), self.table.source.version if self.table is not None else None)
+
+    def renew_lease(self, seconds: float, newest: int) -> Readiness:
+        """The parent is there and has table `newest`; the claim that follows from it."""
+        self.lease.renew(self._loop.time(), seconds, newest)
+        return self._judge()
+
+    def _judge(self) -> Readiness:
+        """The claim; a change for the worse, and back, is written down."""
+        readiness = self.readiness()
+        doubtful = not readiness.ready and self.table is not None and not self.stopping
+        if doubtful is not self._doubtful:
+            self._doubtful = doubtful
+            _log.warning("not ready: %s", readiness.reason) if doubtful else _log.warning("ready again")
+        return readiness
 
     def _log_to(self, path: str | None) -> None:
         """Write the access log at `path` from now on, none for None."""
@@ -318,6 +392,7 @@ class Gateway:
 
     def _tick(self) -> None:
         self.now = now = self._loop.time()
+        self._judge()
         for client in list(self._clients):
             client.sweep(now)
         for pool in self._pools.values():
@@ -327,3 +402,17 @@ class Gateway:
         if self.table is not None:
             self.pins.refresh(self.table.deployments.values(), now)
         self._ticker = self._loop.call_later(TICK_SECONDS, self._tick)
+
+
+def _close_unless_spoken_to(client: ClientConnection) -> None:
+    """Close a silent connection, unless bytes of it have come that the event loop has not read yet."""
+    file = client.transport.get_extra_info("socket")
+    if file is None or client.transport.is_closing():
+        return
+    with socket.socket(fileno=os.dup(file.fileno())) as peeked:
+        try:
+            peeked.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            client.transport.close()
+        except OSError:
+            pass  # broken already: the event loop is about to say so

@@ -15,7 +15,8 @@ GAUGES: Final = frozenset({"connections", "in_flight", "pins", "upgraded"})
 """What is, not what was: gone with the process that reported it."""
 _IDENTITY: Final = frozenset({"lease", "pid", "uptime_seconds"})
 """Of one process, and without a meaning for several."""
-_SERVED: Final = frozenset({"version", "generations"})
+_SERVED: Final = frozenset({"version", "generations", "ready", "reason"})
+"""What a living process claims and does."""
 _BOUNDS: Final = "latency_bounds_ms"
 KEPT_REVISIONS: Final = 4096
 
@@ -24,13 +25,17 @@ def merge(reports: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     """One report (`greentic.router.report.build_report`) for all of `reports`, in whatever order they come.
 
     `version` is the oldest one served, None when a router serves none or there is no router. `generations` are those
-    that every router serves at least: a deployment that one of them does not know is left out. What `past` has kept of
+    that every router serves at least: a deployment that one of them does not know is left out. It is `ready` when all
+    are; `reason` is that of one that is not. What `past` has kept of
     ended processes may be among the reports; it serves nothing. The merged report has no pid, lease or uptime.
     """
     reports = tuple(reports)
     serving = [report for report in reports if "version" in report]
     versions = [report["version"] for report in serving]
+    unready = [report for report in serving if not report.get("ready", True)]
     merged: dict[str, Any] = {
+        "ready": bool(serving) and not unready,
+        "reason": next((report.get("reason") for report in unready), None if serving else "no router runs"),
         "version": min(versions) if versions and None not in versions else None,
         "generations": _generations([report["generations"] for report in serving]),
         "connections": 0,
@@ -86,6 +91,12 @@ def _add(one: Any, other: Any) -> Any:
 
 
 def _counters(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _counters(member) for key, member in value.items() if key not in GAUGES and key not in _IDENTITY}
-    return value
+    """`value` without what belonged to its process alone, its gauges at zero."""
+    if not isinstance(value, Mapping):
+        return value
+    kept = {key: member for key, member in value.items() if key not in _IDENTITY}
+    return {key: _zero(member) if key in GAUGES else _counters(member) for key, member in kept.items()}
+
+
+def _zero(value: Any) -> Any:
+    return {key: _zero(member) for key, member in value.items()} if isinstance(value, Mapping) else 0

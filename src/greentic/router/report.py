@@ -6,12 +6,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
+from greentic.router.lease import Readiness
 from greentic.router.tally import BOUNDS_MS, Tally
 
 if TYPE_CHECKING:
     from greentic.router.access_log import AccessLog
+
+READY: Final = Readiness(True)
 
 
 def build_report(
@@ -25,6 +28,9 @@ def build_report(
     pins: Mapping[str, Mapping[str, int]],
     sessions: Mapping[str, Any],
     access_log: AccessLog | None = None,
+    readiness: Readiness = READY,
+    lease_seconds_left: float | None = None,
+    lease_lapses: int = 0,
 ) -> dict[str, Any]:
     """The report as JSON values.
 
@@ -37,9 +43,14 @@ def build_report(
     many live pins there are by `cookie` (`greentic.router.live_pins` says what counts) and by `session`. `sessions`:
     the store of session pins, its `kind` and counters. `access_log`: lines written and lines dropped, where one is
     written. Everything may be added up over routers: of a store that they share, one tells the counts.
+    `ready` is the router's claim (`greentic.router.lease`), `reason` why not; `lease` when it ends unless renewed, and
+    how often it has.
     """
     return {
         "pid": os.getpid(),
+        "ready": readiness.ready,
+        "reason": readiness.reason,
+        "lease": {"seconds_left": _rounded(lease_seconds_left), "lapses": lease_lapses},
         "version": version,
         "generations": dict(generations),
         "uptime_seconds": round(uptime_seconds, 3),
@@ -55,3 +66,7 @@ def build_report(
         },
         **({"access_log": access_log.document()} if access_log is not None else {}),
     }
+
+
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 3)

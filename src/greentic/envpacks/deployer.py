@@ -89,12 +89,19 @@ class Receipt:
 
 @dataclass(frozen=True, slots=True)
 class DrainReport:
-    """How a drain ended: requests that finished, requests that were cut at the deadline, seconds it took."""
+    """How a drain ended: what was in flight and finished by itself, what was cut at the deadline, seconds it took.
+
+    Of what was cut, `cut_streams` were event streams and `cut_tunnels` upgraded connections such as WebSockets.
+    `pins_cut` counts visitors whose promise to stay was honoured until then.
+    """
 
     revision_id: str
     finished: int
     cut: int
     seconds: float
+    cut_streams: int = 0
+    cut_tunnels: int = 0
+    pins_cut: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +150,10 @@ class RevisionObservation:
 class RouterObservation:
     """What is seen of one router: the table it serves, the split generation of each deployment in it, and whether it
     may be given traffic (`reason` says why not). Counters and times are zero for one that does not answer.
+
+    `state` is `starting`, `serving` or `finishing` (replaced, and at the end of what it had begun). `ready` is its own
+    claim, which ends with its lease of `lease_seconds` more unless it is renewed; `lapses` counts how often it ended.
+    `restarts` is how often its process had to be replaced.
     """
 
     name: str
@@ -153,6 +164,19 @@ class RouterObservation:
     generations: Mapping[str, int] = field(default_factory=dict)
     connections: int = 0
     uptime_seconds: float = field(default=0.0, compare=False)
+    state: str = "serving"
+    lease_seconds: float | None = field(default=None, compare=False)
+    lapses: int = 0
+    restarts: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RouterRestart:
+    """One router that was replaced: its process, and the one before it (None when there was none)."""
+
+    name: str
+    process_id: int
+    replaced: int | None
 
 
 class Notice(NamedTuple):
@@ -242,6 +266,15 @@ class Deployer(Protocol):
 
     async def metrics(self, desired: DesiredState) -> str:
         """What is measured, in Prometheus' text format. Conflict when the data plane is down."""
+
+    async def restart_routers(
+        self, desired: DesiredState, grace_seconds: float, progress: Progress = silent
+    ) -> tuple[RouterRestart, ...]:
+        """Replace every router process, one after the other, without resetting a connection.
+
+        Returns when the new ones serve; the old ones finish what they have begun, at most for `grace_seconds`.
+        Conflict when the data plane is not running.
+        """
 
     async def serve(self, desired: DesiredState, progress: Progress = silent) -> None:
         """Run the data plane in the foreground until it is stopped. ProviderError where that makes no sense."""

@@ -108,6 +108,12 @@ class HostConfig(Document):
         return self.listen_addr or DEFAULT_LISTEN_ADDRESS
 
     @property
+    def routers(self) -> int:
+        """How many router processes there are to be."""
+        asked = self.router.replicas if self.router is not None else None
+        return 1 if asked is None else asked
+
+    @property
     def pin_seconds(self) -> int:
         """How long a visitor's promise to stay on a revision lasts."""
         asked = self.router.pin_seconds if self.router is not None else None

@@ -9,8 +9,7 @@ from pydantic import AfterValidator, Field
 
 from greentic.spec.parsing import Document, Flag, Text
 
-MAX_REPLICAS = 1
-"""Router processes of an environment: one, for now."""
+MAX_REPLICAS = 16
 SHORTEST_PIN_SECONDS = 1
 LONGEST_PIN_SECONDS = 30 * 24 * 3600
 DEFAULT_PIN_SECONDS = 3600

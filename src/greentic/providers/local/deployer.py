@@ -24,6 +24,7 @@ from greentic.envpacks.deployer import (
     Progress,
     Receipt,
     RevisionObservation,
+    RouterRestart,
     silent,
 )
 from greentic.providers.local import address, background, client, lock, survivors, wire
@@ -122,6 +123,19 @@ class LocalProcessDeployer:
         except client.NotRunning:
             present = (item.revision_id for item in desired.environment.revisions if item.lifecycle in PRESENT)
             return Observation(False, revisions={name: RevisionObservation(name, "absent") for name in present})
+
+    async def restart_routers(
+        self, desired: DesiredState, grace_seconds: float, progress: Progress = silent
+    ) -> tuple[RouterRestart, ...]:
+        """One router after the other; Conflict when none runs."""
+        try:
+            told = await self._call("restart_routers", desired, progress, grace_seconds=grace_seconds)
+        except client.NotRunning:
+            raise Conflict(
+                f"'{self._environment_id}' is not running: there is no router to restart",
+                next_step=f"gtc start {self._environment_id} --background",
+            ) from None
+        return tuple(RouterRestart(**one) for one in told)
 
     async def explain(self, desired: DesiredState, request_id: str) -> Explanation:  # noqa: ARG002
         """Ask the routers; what they have forgotten may stand in the access log."""

@@ -23,7 +23,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from greentic.envpacks.deployer import Observation, Receipt
-from greentic.router.merging import merge, past
+from greentic.providers.local.observing import unready
 from greentic.router.tally import BOUNDS_MS
 from greentic.spec.environment import Environment
 from greentic.spec.lifecycle import PRESENT
@@ -75,27 +75,7 @@ class Snapshot:
     @property
     def unready(self) -> tuple[str, ...]:
         """What keeps the environment from being ready, in words."""
-        return tuple(f"{state.name}: {state.reason}" for state in self.observation.router_states if not state.ready)
-
-
-@dataclass(slots=True)
-class Memory:
-    """What routers said last, so that no counter goes backwards when one of them is replaced or does not answer."""
-
-    last: dict[str, Mapping[str, Any]] = field(default_factory=dict)
-    ended: Mapping[str, Any] | None = None
-
-    def merged(self, reports: Mapping[str, Mapping[str, Any] | None]) -> Mapping[str, Any] | None:
-        """The sum of `reports` and of what processes that ended had counted; None when nothing was ever reported."""
-        for name in [*self.last]:
-            report = reports.get(name)
-            if name not in reports or (report is not None and report["pid"] != self.last[name]["pid"]):
-                self.ended = past(self.ended, self.last.pop(name))
-        answering = {name: report for name, report in reports.items() if report is not None}
-        self.last |= answering
-        silent = [past(None, self.last[name]) for name in reports if name not in answering and name in self.last]
-        parts = [*answering.values(), *silent, *([self.ended] if self.ended is not None else [])]
-        return merge(parts) if parts else None
+        return unready(self.observation.router_states)
 
 
 @dataclass(slots=True)
@@ -312,6 +292,8 @@ class Families(Collector):
         connections = GaugeMetricFamily("greentic_router_connections", "Open client connections.", labels=_ROUTER)
         uptime = GaugeMetricFamily("greentic_router_uptime_seconds", "Seconds since it began.", labels=_ROUTER)
         for state in snapshot.observation.router_states:
+            if state.state == "finishing":  # its name is its successor's
+                continue
             labels = [self._env, state.name]
             up.add_metric(labels, float(state.process_id is not None))
             ready.add_metric(labels, float(state.ready))

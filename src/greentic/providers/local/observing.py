@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from greentic.envpacks.deployer import Observation, RevisionObservation, RouterObservation
@@ -19,10 +19,15 @@ _CALLER_LEFT = "client-closed"
 
 
 def observation(
-    environment: Environment, workers: Workers, listener: socket.socket, report: Mapping[str, Any] | None, asked: str
+    environment: Environment,
+    workers: Workers,
+    listener: socket.socket,
+    report: Mapping[str, Any],
+    routers: tuple[RouterObservation, ...],
+    asked: str,
 ) -> Observation:
-    """The observation; `report` is the router's (`greentic.router.report`), None when there is none that answers."""
-    counted: Mapping[str, Any] = report["revisions"] if report is not None else {}
+    """The observation; `report` is the sum of the routers' (`greentic.router.merging`)."""
+    counted: Mapping[str, Any] = report["revisions"]
     seen = {worker.revision_id: workers.observation(worker) for worker in workers.all()}
     for revision in environment.revisions:
         if revision.lifecycle in PRESENT and revision.revision_id not in seen:
@@ -30,10 +35,11 @@ def observation(
     return Observation(
         running=True,
         url=listening.url_of(listener),
-        routers=1 if report is not None and report["version"] is not None else 0,
-        generations=report["generations"] if report is not None else {},
+        routers=sum(router.ready for router in routers),
+        generations=report["generations"],
         revisions={name: _counted(found, counted.get(name)) for name, found in seen.items()},
         discovered={"listen_addr": listening.address_of(listener), "listen_addr_asked": asked},
+        router_states=routers,
     )
 
 
@@ -49,7 +55,7 @@ def _counted(found: RevisionObservation, tally: Mapping[str, Any] | None) -> Rev
     measured = any(latencies)
     return dataclasses.replace(
         found,
-        in_flight=tally["in_flight"],
+        in_flight=tally.get("in_flight", 0),  # a router that has ended counts no more
         requests=tally["requests"],
         errors=sum(count for kind, count in tally["errors"].items() if kind != _CALLER_LEFT)
         + tally["responses"]["5xx"],
@@ -60,27 +66,16 @@ def _counted(found: RevisionObservation, tally: Mapping[str, Any] | None) -> Rev
     )
 
 
-def router_states(reports: Mapping[str, Mapping[str, Any] | None]) -> tuple[RouterObservation, ...]:
-    """The routers by name, None for one that does not answer."""
-    return tuple(
-        RouterObservation(name, False, "it does not answer")
-        if report is None
-        else RouterObservation(
-            name,
-            ready=(reason := unready(report)) is None,
-            reason=reason or "",
-            process_id=report["pid"],
-            version=report["version"],
-            generations=report["generations"],
-            connections=report["connections"],
-            uptime_seconds=report["uptime_seconds"],
-        )
-        for name, report in reports.items()
-    )
+def unready(routers: Iterable[RouterObservation]) -> tuple[str, ...]:
+    """What keeps the environment from being ready, in words; nothing when it is.
 
-
-def unready(report: Mapping[str, Any]) -> str | None:
-    """Why a router that answers may not be given traffic; None when it may."""
-    if report.get("ready", True) is False:
-        return str(report.get("reason") or "it says that it is not ready")
-    return "it has no routing table yet" if report["version"] is None else None
+    It is when a router is ready and none that answers requests may be behind. One that is being started answers nobody
+    yet, and one that finishes is given every table still: the others stand in for both.
+    """
+    routers = tuple(routers)
+    doubtful = [router for router in routers if router.state == "serving" and not router.ready]
+    if not doubtful and not any(router.ready for router in routers):
+        doubtful = [router for router in routers if not router.ready]
+        if not doubtful:
+            return ("no router runs",)
+    return tuple(f"{router.name}: {router.reason}" for router in doubtful)

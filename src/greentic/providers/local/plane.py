@@ -10,23 +10,24 @@ import asyncio
 import dataclasses
 import sys
 import time
-from collections.abc import Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from datetime import UTC, datetime
 from typing import Any
 
-from greentic.envpacks.deployer import DesiredState, DrainReport, Observation, Progress, Receipt, silent
+from greentic.envpacks.deployer import DesiredState, DrainReport, Observation, Progress, Receipt, RouterRestart, silent
 from greentic.providers.local import desired as kept
 from greentic.providers.local import keys, listening, survivors
 from greentic.providers.local.certificates import CHECK_SECONDS, Certificates
 from greentic.providers.local.endpoint import Endpoint
 from greentic.providers.local.journal import Journal
 from greentic.providers.local.layout import Layout
-from greentic.providers.local.metrics import Doings, Memory, Snapshot
-from greentic.providers.local.observing import observation, router_states
-from greentic.providers.local.routing import NAME, Router
+from greentic.providers.local.metrics import Doings, Snapshot
+from greentic.providers.local.observing import observation
+from greentic.providers.local.routing import Routers, Served
 from greentic.providers.local.workers import Worker, Workers
 from greentic.router import projection
-from greentic.router.control import Acknowledgement
+from greentic.router.control import DrainReport as Drained
+from greentic.router.control import InFlight
 from greentic.router.tls import TlsMaterial
 from greentic.spec.errors import Conflict, GateFailed, GreenticError, NotFound, TimedOut
 from greentic.spec.lifecycle import PRESENT, Lifecycle
@@ -36,18 +37,21 @@ from greentic.worker.supervision import State, Status
 
 OPEN_SECONDS = 10.0
 """How long the first table waits for workers that are starting; meanwhile connections queue at the listening socket."""
+_LAST_SECONDS = 0.5
+"""For requests that came while a revision was taken from the table; their drain's deadline may be over."""
 
 
 class DataPlane:
-    """Workers and router of the environment in `layout`, following `desired`."""
+    """Workers and routers of the environment in `layout`, following `desired`."""
 
     def __init__(
-        self, layout: Layout, desired: DesiredState, workers: Workers, router: Router, address: str, journal: Journal
+        self, layout: Layout, desired: DesiredState, workers: Workers, routers: Routers, address: str, journal: Journal
     ) -> None:
         self.desired = desired
         self._layout = layout
         self._workers = workers
-        self._router = router
+        self._routers = routers
+        routers.resize(desired.environment.host_config.routers)
         self._asked = address
         self._journal = journal
         self._version = 0
@@ -63,7 +67,6 @@ class DataPlane:
         self._tasks: set[asyncio.Task[None]] = set()
         self.doings = Doings()
         self.endpoint = Endpoint(self.snapshot)
-        self._memory = Memory()
         self._drain_ends: dict[str, float] = {}
 
     # The verbs
@@ -107,19 +110,38 @@ class DataPlane:
         self._adopt(desired)
         revision = self.desired.revision(revision_id)
         self._require_no_share(revision)
-        finished = cut = 0
+        report = Drained(0)
         if self._workers.get(revision_id) is not None:
+            deadline = began + revision.drain_seconds
             self._draining.add(revision_id)
             await self.publish()
-            progress(f"waiting for requests in flight to v{revision.sequence}, at most {revision.drain_seconds} s")
-            self._drain_ends[revision_id] = time.monotonic() + revision.drain_seconds
+
+            def told(in_flight: InFlight) -> None:
+                left = max(0, round(deadline - time.monotonic()))
+                progress(f"waiting for {_counted(in_flight)} on v{revision.sequence}, at most {left} s")
+
+            self._drain_ends[revision_id] = deadline
             try:
-                report = await self._router.drain(revision_id, revision.drain_seconds)
+                report = await self._empty(revision, deadline, told)
             finally:
                 self._drain_ends.pop(revision_id, None)
-            finished, cut = report.finished, report.cut
-            await self._end(revision)
-        return DrainReport(revision_id, finished, cut, round(time.monotonic() - began, 3))
+            await self._workers.end(revision_id)
+        return DrainReport(
+            revision_id,
+            finished=report.finished,
+            cut=report.cut.total,
+            seconds=round(time.monotonic() - began, 3),
+            cut_streams=report.cut.streams,
+            cut_tunnels=report.cut.tunnels,
+            pins_cut=report.pins_cut,
+        )
+
+    async def _empty(self, revision: Revision, deadline: float, told: Callable[[InFlight], None]) -> Drained:
+        """Wait for what is in flight, take the revision from the table, and wait for what came in between."""
+        report = await self._routers.drain(revision.revision_id, max(0.0, deadline - time.monotonic()), told)
+        await self._withdraw(revision)
+        left = max(_LAST_SECONDS, deadline - time.monotonic())
+        return report + await self._routers.drain(revision.revision_id, left, told)
 
     async def archive(self, desired: DesiredState, revision_id: str) -> None:
         """See `Deployer.archive_revision`."""
@@ -149,16 +171,19 @@ class DataPlane:
         generation = projection.generation(self.desired.environment, deployment)
         served = acknowledged.generations.get(deployment_id, generation)
         if served < generation:
+            count = len(acknowledged.routers)
             raise TimedOut(
-                f"the router serves generation {served} of {deployment_id}, not {generation}",
-                details={"missing": [NAME], "acknowledged": 0, "expected": 1},
+                f"the routers serve generation {served} of {deployment_id}, not {generation}",
+                details={"missing": list(acknowledged.routers), "acknowledged": 0, "expected": count},
             )
-        return Receipt(deployment_id, served, 1, 1, round((time.monotonic() - began) * 1000, 3))
+        count = len(acknowledged.routers)
+        return Receipt(deployment_id, served, count, count, round((time.monotonic() - began) * 1000, 3))
 
     async def reconcile(self, desired: DesiredState, progress: Progress) -> Observation:
         """See `Deployer.reconcile`."""
         self._adopt(desired)
         await self._listen(progress)
+        self._routers.resize(self.desired.environment.host_config.routers)
         await self._serve_metrics()
         starting = self._start_present(self.desired.environment.revisions)
         await self.publish()
@@ -176,9 +201,9 @@ class DataPlane:
 
     async def snapshot(self) -> Snapshot:
         """A reading of everything that is seen and counted."""
-        reports = {NAME: await self._router.report()}
-        merged = self._memory.merged(reports)
-        seen = observation(self.desired.environment, self._workers, self._router.listener, merged, self._asked)
+        merged = await self._routers.report()
+        states = self._routers.states()
+        seen = observation(self.desired.environment, self._workers, self._routers.listener, merged, states, self._asked)
         now = time.monotonic()
         revisions = dict(seen.revisions)
         for revision_id, ends in self._drain_ends.items():
@@ -189,28 +214,35 @@ class DataPlane:
             environment=self.desired.environment,
             observation=dataclasses.replace(
                 seen,
-                url=listening.url_of(self._router.listener, secure=self._served is not None),
+                url=listening.url_of(self._routers.listener, secure=self._served is not None),
                 revisions=revisions,
-                router_states=router_states(reports),
                 notices=self._certificates.notices(datetime.now(UTC)),
             ),
             merged=merged,
-            restarts=self._router.restarts,
+            restarts=self._routers.restarts,
             doings=self.doings,
         )
 
     async def explain(self, request_id: str) -> list[dict[str, Any]]:
         """What the routers still know of the requests with that id, oldest first; `router` names who served each."""
-        return [{**told, "router": NAME} for told in await self._router.explain(request_id)]
+        return await self._routers.explain(request_id)
+
+    async def restart_routers(
+        self, desired: DesiredState, grace_seconds: float, progress: Progress
+    ) -> tuple[RouterRestart, ...]:
+        """See `Deployer.restart_routers`."""
+        self._adopt(desired)
+        await self.publish()
+        return await self._routers.restart(progress, grace_seconds)
 
     async def stop(self, progress: Progress) -> None:
-        """End the router, then every worker; nothing is started any more."""
+        """End the routers when they have finished, then every worker; nothing is started any more."""
         self._closed = True
         for task in self._tasks:
             task.cancel()
         await self.endpoint.close()
-        progress("ending the router")
-        await self._router.stop()
+        progress("ending the routers")
+        await self._routers.stop(progress)
         workers = self._workers.all()
         if workers:
             progress(f"ending {len(workers)} {'worker' if len(workers) == 1 else 'workers'}")
@@ -218,23 +250,22 @@ class DataPlane:
 
     # The table
 
-    async def publish(self) -> Acknowledgement:
-        """Have the router serve the table of the present state; at once when it does already."""
+    async def publish(self) -> Served:
+        """Have every router serve the table of the present state; at once when all do already."""
         await self._opened.wait()
         self._require_open()
         rows = projection.deployments(
             self.desired.environment, self._workers.addresses(), draining=self._draining, ended=self._ended
         )
-        acknowledged = self._router.acknowledged
         options = self._router_options()
         tls = self._tls()
         served = tls.fingerprint if tls is not None else None
         if (rows, options, served) != (self._published, self._options, self._served):
             self._version += 1
             self._published, self._options, self._served = rows, options, served
-        elif acknowledged is not None and acknowledged.version == self._version:
-            return acknowledged
-        return await self._router.publish(
+        elif (known := self._routers.served(self._version)) is not None:
+            return known
+        return await self._routers.publish(
             {
                 "version": self._version,
                 "env_id": self.desired.environment.environment_id,
@@ -266,6 +297,7 @@ class DataPlane:
         host = self.desired.environment.host_config
         return {
             "stamp_revision": bool(host.stamp_revision),
+            "replica": {"count": host.routers},
             "trusted_callers": list(host.router.trusted_callers or ()) if host.router else [],
             "trusted_proxies": list(host.router.trusted_proxies or ()) if host.router else [],
             "access_log": str(self._layout.access_log) if host.router and host.router.access_log else None,
@@ -288,8 +320,8 @@ class DataPlane:
             self._background(self._republish())
 
     def _processes(self) -> list[int]:
-        candidates = [self._router.process_id, *(w.supervision.status.process_id for w in self._workers.all())]
-        return [process for process in candidates if process is not None]
+        workers = (worker.supervision.status.process_id for worker in self._workers.all())
+        return [*self._routers.process_ids, *(process for process in workers if process is not None)]
 
     def _serves(self, worker: Worker) -> bool:
         """Whether the published table has the worker where it is (or does not have it at all)."""
@@ -375,11 +407,15 @@ class DataPlane:
 
     async def _end(self, revision: Revision) -> None:
         """Take the revision from the table, then end its worker."""
+        await self._withdraw(revision)
+        await self._workers.end(revision.revision_id)
+
+    async def _withdraw(self, revision: Revision) -> None:
+        """Take the revision from the table."""
         self._ended[revision.revision_id] = revision.lifecycle
         self._draining.discard(revision.revision_id)
         if self._workers.get(revision.revision_id) is not None:
             await self.publish()
-        await self._workers.end(revision.revision_id)
 
     async def _until_healthy(self, worker: Worker, revision: Revision) -> None:
         status = await worker.supervision.settled()
@@ -428,6 +464,18 @@ class DataPlane:
         listener = listening.listen(asked, self.desired.environment.environment_id, self._layout.listening)
         progress(f"moving to {listening.address_of(listener)}")
         self._asked = asked
-        old = self._router.listener
-        await self._router.move(listener)
+        old = self._routers.listener
+        await self._routers.move(listener)
         old.close()
+
+
+def _counted(in_flight: InFlight) -> str:
+    """`3 requests and 1 stream in flight`."""
+    kinds = ((in_flight.requests, "request"), (in_flight.streams, "stream"), (in_flight.tunnels, "tunnel"))
+    going = " and ".join(_several(count, kind) for count, kind in kinds if count)
+    pins = _several(in_flight.pins, "honoured pin") if in_flight.pins else ""
+    return " and ".join(part for part in (f"{going} in flight" if going else "", pins) if part)
+
+
+def _several(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"

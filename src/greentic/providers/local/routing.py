@@ -1,42 +1,143 @@
-"""The router process of an environment: kept alive, and kept serving the newest table.
+"""The routers of an environment: as many processes as are asked for on one listening socket, all serving one table.
 
-One task owns it: it starts the process, gives it the newest table, and starts another one when it dies. Everybody else
-sets the table and waits until it is acknowledged, so tables never overtake each other, and those that nobody waits for
-any more are skipped.
+Each replica is kept alive by a task of its own. Everybody else offers a table and waits until every process that lives
+has acknowledged it, so tables never overtake each other, and those that nobody waits for any more are skipped. A
+process that is replaced finishes what it has begun while its successor accepts already.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
-import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from greentic.router.control import Acknowledgement, DrainReport, RouterControl
-from greentic.spec.errors import GreenticError, InputOutput, ProviderError, SpecViolation, TimedOut
+from greentic.envpacks.deployer import RouterObservation, RouterRestart
+from greentic.providers.local.instance import LEASE_SECONDS, Change, Instance, Surroundings, Tables
+from greentic.router.balance import Places
+from greentic.router.control import STOP_IDLE_SECONDS, DrainReport, InFlight
+from greentic.router.merging import merge, past
+from greentic.spec.errors import Conflict, GreenticError, ProviderError, TimedOut
 from greentic.worker.backoff import delay
 from greentic.worker.logfile import LogFile
-from greentic.worker.process import Subprocess, describe
 
-NAME = "router-0"
 ACKNOWLEDGE_SECONDS = 5.0
-STOP_SECONDS = 2.0
-REPORT_SECONDS = 1.0
+START_SECONDS = 20.0
+STOP_SECONDS = 10.0
+"""How long requests in flight may take when everything ends."""
+FINISH_SECONDS = 60.0
+"""How long a router that is replaced may take to finish."""
+_HURRIED_SECONDS = 2.0
 _LONGEST_DELAY_SECONDS = 5.0
+_MOST_FINISHING = 16
+"""Of more processes that finish, the oldest is hurried: restarts that follow each other must not fill the machine."""
+
+Event = Callable[..., None]
 
 
-@dataclass(slots=True)
-class _Instance:
-    process: Subprocess
-    control: RouterControl
+@dataclass(frozen=True, slots=True)
+class Served:
+    """What every router serves: at least table `version`, and at least these generations of the deployments."""
+
+    version: int
+    generations: Mapping[str, int]
+    routers: tuple[str, ...]
 
 
-class Router:
-    """The router of one environment, on `listener`, a listening socket that stays open whatever becomes of it.
+class Replica:
+    """One of the routers: a process, and another one when that ends."""
+
+    def __init__(self, name: str, start: Callable[[], Awaitable[Instance]], change: Change, event: Event) -> None:
+        self.name = name
+        self.current: Instance | None = None
+        self.restarts = 0
+        """How often its process had to be replaced because it ended."""
+        self._start = start
+        self._change = change
+        self._event = event
+        self._starting = asyncio.Lock()
+        self._closed = False
+        self._task = asyncio.create_task(self._run())
+
+    async def replace(self, version: int) -> tuple[Instance, Instance | None]:
+        """Have a new process accept and serve table `version`; (it, the one that it replaces, which accepts still).
+
+        The old one stays, and ProviderError or TimedOut is raised, when the new one does not come to that.
+        """
+        async with self._starting:
+            new = await self._launch()
+            try:
+                await self._until_serving(new, version)
+            except BaseException:
+                await asyncio.shield(new.discard())
+                raise
+            old, self.current = self.current, new
+        self._change.tell()
+        return new, old
+
+    async def _until_serving(self, new: Instance, version: int) -> None:
+        try:
+            async with asyncio.timeout(START_SECONDS):
+                while not (new.serves(version) or new.ended.done() or self._closed):
+                    await self._change.wait()
+        except TimeoutError:
+            raise TimedOut(
+                f"the new {self.name} does not serve within {START_SECONDS:g} s; the old one serves on",
+                next_step="gtc op router list",
+            ) from None
+        if self._closed:
+            raise Conflict(f"{self.name} is not wanted any more")
+        if new.ended.done():
+            raise ProviderError(
+                f"the new {self.name} {new.ended.result()}; the old one serves on", next_step="read logs/router.log"
+            )
+
+    async def give_up(self) -> Instance | None:
+        """Keep no process any more; the one that there is."""
+        self._closed = True
+        self._change.tell()
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+        async with self._starting:
+            instance, self.current = self.current, None
+        return instance
+
+    async def _launch(self) -> Instance:
+        instance = await self._start()
+        self._event("router-started", router=self.name, pid=instance.pid)
+        return instance
+
+    async def _run(self) -> None:
+        attempt = 0
+        while True:
+            instance, reason = self.current, ""
+            if instance is None:
+                try:
+                    async with self._starting:
+                        self.current = self.current or await self._launch()
+                    self._change.tell()
+                    continue
+                except (GreenticError, OSError) as error:
+                    reason = str(error)
+            else:
+                while not instance.ended.done() and self.current is instance:
+                    await self._change.wait()
+                if self.current is not instance:
+                    continue
+                self.current = None
+                reason = instance.ended.result()
+            self.restarts += 1
+            self._event("router-ended", router=self.name, reason=reason, restarts=self.restarts)
+            # One that has served is replaced at once: connections are waiting. One that cannot begin is not hurried.
+            attempt = 0 if instance is not None and instance.version >= 0 else attempt + 1
+            if attempt:
+                await asyncio.sleep(delay(attempt - 1, 1.0, longest=_LONGEST_DELAY_SECONDS))
+
+
+class Routers:
+    """The routers of one environment, on `listener`, a listening socket that stays open whatever becomes of them.
 
     `event` is told what happens, for the log.
     """
@@ -47,194 +148,270 @@ class Router:
         environment: Mapping[str, str],
         directory: Path,
         log: LogFile,
-        event: Callable[..., None],
+        event: Event,
+        *,
+        lease_seconds: float = LEASE_SECONDS,
     ) -> None:
-        self._listener = listener
-        self._environment = environment
-        self._directory = directory
+        self.listener = listener
         self._log = log
         self._event = event
-        self._instance: _Instance | None = None
-        self._task: asyncio.Task[None] | None = None
-        self._table: dict[str, Any] | None = None
-        self._good: dict[str, Any] | None = None
-        self._acknowledged: Acknowledgement | None = None
-        self._refused: tuple[int, SpecViolation] | None = None
-        self._moved = asyncio.Event()
-        self.restarts = 0
+        self._tables = Tables()
+        self._change = Change()
+        self._places = Places()
+        self._given = Surroundings(environment, directory, log, self._places, event, self._change.tell, lease_seconds)
+        self._count = 1
+        self._replicas: list[Replica] = []
+        self._living: list[Instance] = []
+        self._past: dict[str, Any] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._restarting = asyncio.Lock()
+        self._closed = False
+        self._restarts = 0
 
     @property
-    def listener(self) -> socket.socket:
-        """The listening socket."""
-        return self._listener
+    def restarts(self) -> int:
+        """How often a process had to be replaced because it ended."""
+        return self._restarts + sum(replica.restarts for replica in self._replicas)
 
     @property
-    def process_id(self) -> int | None:
-        """Of the process that serves now."""
-        return self._instance.process.pid if self._instance is not None else None
+    def process_ids(self) -> list[int]:
+        """Of every router process that lives."""
+        return [instance.pid for instance in self._living]
 
-    @property
-    def acknowledged(self) -> Acknowledgement | None:
-        """What the living router serves; None when there is none that has a table."""
-        return self._acknowledged
+    # The table
 
-    async def publish(self, table: dict[str, Any], seconds: float = ACKNOWLEDGE_SECONDS) -> Acknowledgement:
-        """Have the router serve `table` or a newer one; it is started when it is not there.
+    async def publish(self, table: dict[str, Any], seconds: float = ACKNOWLEDGE_SECONDS) -> Served:
+        """Have every router serve `table` or a newer one; they are started when they are not there.
 
-        ProviderError when it refuses the table (it then serves the old one on), TimedOut after `seconds`.
+        ProviderError when one refuses the table (it then serves the old one on). TimedOut after `seconds`, which names
+        in `missing` those that do not serve it.
         """
         version = int(table["version"])
-        if self._table is None or version > int(self._table["version"]):
-            self._table = table
-        if self._task is None:
-            self._task = asyncio.create_task(self._run())
-        self._move()
+        self._tables.offer(table)
+        if not self._replicas and not self._closed:
+            self._fill()
         try:
             async with asyncio.timeout(seconds):
-                return await self._until(version)
+                while (served := self.served(version)) is None:
+                    self._refuse(version)
+                    await self._change.wait()
+                return served
         except TimeoutError:
+            missing = self._missing(version)
+            count = len(self._replicas)
+            absent = sum(name in missing for name in self._names())
             raise TimedOut(
-                f"the router did not take the new table within {seconds:g} s",
-                details={"missing": [NAME], "acknowledged": 0, "expected": 1},
-                next_step=f"look into {self._log.path}",
+                f"{', '.join(missing)} did not take the new table within {seconds:g} s; the record stands",
+                details={"missing": missing, "acknowledged": count - absent, "expected": count},
+                next_step="gtc op router list",
             ) from None
 
-    async def report(self) -> dict[str, Any] | None:
-        """The router's own report; None when it does not answer in time."""
-        if self._instance is not None:
-            with contextlib.suppress(GreenticError):
-                return await self._instance.control.report(timeout=REPORT_SECONDS)
-        return None
+    def served(self, version: int) -> Served | None:
+        """What all routers serve, when that is table `version` at least and each of them has a living lease."""
+        if not self._replicas or self._missing(version):
+            return None
+        answering = [instance for instance in self._living if not instance.ended.done()]
+        acknowledged = [one.acknowledged for one in answering if one.acknowledged is not None]
+        generations = merge({"version": 0, "generations": one.generations} for one in acknowledged)["generations"]
+        return Served(min(one.version for one in acknowledged), generations, tuple(self._names()))
 
-    async def explain(self, request_id: str) -> list[dict[str, Any]]:
-        """What the router knows of requests with that id; nothing when it does not answer in time."""
-        if self._instance is not None:
-            with contextlib.suppress(GreenticError):
-                return await self._instance.control.explain(request_id, timeout=REPORT_SECONDS)
-        return []
+    def _names(self) -> list[str]:
+        return [replica.name for replica in self._replicas]
 
-    async def drain(self, revision_id: str, seconds: float) -> DrainReport:
-        """Wait until nothing is in flight to the revision, at most `seconds`, then have the rest cut."""
-        if self._instance is not None:
-            # A router that dies takes what was in flight with it: there is nothing left to wait for.
-            with contextlib.suppress(InputOutput):
-                return await self._instance.control.drain(revision_id, seconds)
-        return DrainReport(0, 0)
+    def _missing(self, version: int) -> list[str]:
+        """Who is not known to serve the table: replicas, and whoever answers requests beside them (a process that
+        finishes, or one that is about to replace another)."""
+        missing = [
+            replica.name for replica in self._replicas if replica.current is None or not replica.current.serves(version)
+        ]
+        current = {replica.current for replica in self._replicas}
+        return missing + [
+            f"{instance.name} (process {instance.pid}, {'finishing' if instance.finishing else 'starting'})"
+            for instance in self._living
+            if instance not in current and instance.accepts and not instance.serves(version)
+        ]
 
-    async def stop(self, grace_seconds: float = STOP_SECONDS) -> None:
-        """Finish what is in flight within `grace_seconds` and end the process."""
-        task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-        instance, self._instance = self._instance, None
-        self._acknowledged = None
+    def _refuse(self, version: int) -> None:
+        for instance in self._living:
+            if instance.refused is not None and instance.refused[0] >= version:
+                error = instance.refused[1]
+                raise ProviderError(f"{instance.name} refuses the table: {error.message}", details=error.details)
+
+    # How many
+
+    def resize(self, count: int) -> None:
+        """Have `count` routers. Further ones accept when they have a table; of those that go, each finishes first."""
+        self._count = count
+        if self._replicas:
+            self._fill()
+            for replica in self._replicas[count:]:
+                self._background(self._dismiss(replica))
+            del self._replicas[count:]
+
+    def _fill(self) -> None:
+        for index in range(len(self._replicas), self._count):
+            name = f"router-{index}"
+            self._replicas.append(Replica(name, self._starter(name, index), self._change, self._event))
+
+    def _starter(self, name: str, index: int) -> Callable[[], Awaitable[Instance]]:
+        def phase() -> dict[str, int]:
+            return {"index": index, "count": max(self._count, index + 1)}
+
+        async def start() -> Instance:
+            if self._closed:
+                raise Conflict("the routers are being ended")
+            instance = await Instance.start(name, self.listener, self._tables, phase, self._given)
+            self._living.append(instance)
+            instance.ended.add_done_callback(lambda _: self._ended(instance))
+            return instance
+
+        return start
+
+    def _ended(self, instance: Instance) -> None:
+        self._living.remove(instance)
+        if instance.report is not None:
+            self._past = past(self._past, instance.report)
+
+    async def _dismiss(self, replica: Replica) -> None:
+        self._restarts += replica.restarts
+        instance = await replica.give_up()
         if instance is not None:
-            with contextlib.suppress(GreenticError):
-                await instance.control.stop(grace_seconds, timeout=grace_seconds + 2)
-            await self._discard(instance)
-        self._log.close()
+            await self._finish(instance)
+
+    async def _finish(self, instance: Instance, grace_seconds: float = FINISH_SECONDS) -> None:
+        self._event("router-finishing", router=instance.name, pid=instance.pid, at_most_seconds=grace_seconds)
+        finishing = [other for other in self._living if other.finishing]
+        if len(finishing) >= _MOST_FINISHING:
+            self._background(finishing[0].finish(_HURRIED_SECONDS, STOP_IDLE_SECONDS))
+        await instance.finish(grace_seconds, None)
+        self._event("router-finished", router=instance.name, pid=instance.pid)
+
+    # The life
+
+    async def restart(
+        self, told: Callable[[str], None], grace_seconds: float = FINISH_SECONDS
+    ) -> tuple[RouterRestart, ...]:
+        """Replace every process, one after the other, without a moment in which nobody accepts.
+
+        Returns when the new ones serve. The old ones finish in the background, at most for `grace_seconds`.
+        """
+        async with self._restarting:
+            return tuple(
+                [
+                    await self._replace(replica, told, grace_seconds)
+                    for replica in tuple(self._replicas)
+                    if replica in self._replicas  # it may have been let go meanwhile
+                ]
+            )
+
+    async def _replace(self, replica: Replica, told: Callable[[str], None], grace_seconds: float) -> RouterRestart:
+        told(f"starting a new {replica.name}")
+        new, old = await replica.replace(self._tables.version)
+        if old is not None:
+            self._background(self._finish(old, grace_seconds))
+        return RouterRestart(replica.name, new.pid, None if old is None else old.pid)
 
     async def move(self, listener: socket.socket) -> None:
-        """Serve on `listener` from now on; what is in flight on the old one gets STOP_SECONDS."""
-        running = self._task is not None
-        await self.stop()
-        self._listener = listener
-        if running and self._table is not None:
-            await self.publish(self._table)
+        """Serve on `listener` from now on; what is in flight on the old one is finished."""
+        self.listener = listener
+        await self.restart(lambda _: None)
 
-    def _move(self) -> None:
-        moved, self._moved = self._moved, asyncio.Event()
-        moved.set()
+    async def explain(self, request_id: str) -> list[dict[str, Any]]:
+        """What the routers know of requests with that id, each with `router`, the name of whoever served it."""
+        living = tuple(self._living)
+        told = await asyncio.gather(*(instance.explain(request_id) for instance in living))
+        return [{**one, "router": by.name} for by, found in zip(living, told, strict=True) for one in found]
 
-    async def _until(self, version: int) -> Acknowledgement:
-        while True:
-            if self._acknowledged is not None and self._acknowledged.version >= version:
-                return self._acknowledged
-            if self._refused is not None and self._refused[0] >= version:
-                raise ProviderError(
-                    f"the router refuses the table: {self._refused[1].message}", details=self._refused[1].details
-                )
-            await self._moved.wait()
+    async def drain(self, revision_id: str, seconds: float, told: Callable[[InFlight], None]) -> DrainReport:
+        """Wait until nothing is in flight to the revision on any router, at most `seconds`, then have the rest cut.
 
-    async def _run(self) -> None:
-        attempt = 0
-        while True:
-            reason, served = await self._once()
-            self.restarts += 1
-            self._event("router-ended", reason=reason, restarts=self.restarts)
-            # One that has served is replaced at once: connections are waiting. One that cannot begin is not hurried.
-            attempt = 0 if served else attempt + 1
-            if attempt:
-                await asyncio.sleep(delay(attempt - 1, 1.0, longest=_LONGEST_DELAY_SECONDS))
+        `told` hears the sum of what is in flight whenever it changes.
+        """
+        now: dict[int, InFlight] = {}
 
-    async def _once(self) -> tuple[str, bool]:
-        """One router process, from its start to its end: why it ended, and whether it had taken a table."""
+        def hear(pid: int, in_flight: InFlight) -> None:
+            before = sum(now.values(), InFlight())
+            now[pid] = in_flight
+            if (after := sum(now.values(), InFlight())) != before and (after.total or after.pins):
+                told(after)
+
+        def listen(pid: int) -> Callable[[InFlight], None]:
+            return lambda in_flight: hear(pid, in_flight)
+
+        drains = [instance.drain(revision_id, seconds, listen(instance.pid)) for instance in tuple(self._living)]
+        return sum(await asyncio.gather(*drains), DrainReport(0))
+
+    async def stop(self, told: Callable[[str], None] = lambda _: None, grace_seconds: float = STOP_SECONDS) -> None:
+        """Finish what is in flight within `grace_seconds` and end every process."""
+        self._closed = True
+        replicas, self._replicas = self._replicas, []
+        await asyncio.gather(*(replica.give_up() for replica in replicas))
+        telling = asyncio.create_task(self._tell_stopping(told))
         try:
-            instance = await self._start()
-        except (GreenticError, OSError) as error:
-            return str(error), False
-        self._instance = instance
-        self._event("router-started", pid=instance.process.pid)
-        ended = asyncio.create_task(instance.process.exit())
-        serving = asyncio.create_task(self._serve(instance.control))
-        try:
-            await asyncio.wait({ended, serving}, return_when=asyncio.FIRST_COMPLETED)
-            if serving.done() and not ended.done():
-                with contextlib.suppress(GreenticError):
-                    serving.result()
+            while self._living:
+                endings = (instance.finish(grace_seconds, STOP_IDLE_SECONDS) for instance in tuple(self._living))
+                await asyncio.gather(*endings)
         finally:
-            ended.cancel()
-            serving.cancel()
-            await asyncio.gather(ended, serving, return_exceptions=True)
-        self._instance = None
-        served, self._acknowledged = self._acknowledged is not None, None
-        return describe(await self._discard(instance)), served
+            telling.cancel()
+            for task in tuple(self._tasks):
+                task.cancel()
+            await asyncio.gather(telling, *self._tasks, return_exceptions=True)
+        self._places.close()
+        self._log.close()
 
-    async def _start(self) -> _Instance:
-        ours, theirs = socket.socketpair()
-        try:
-            process = await Subprocess.spawn(
-                (
-                    *(sys.executable, "-P", "-m", "greentic.router"),
-                    *("--listen-fd", str(self._listener.fileno()), "--control-fd", str(theirs.fileno())),
-                ),
-                self._environment,
-                self._directory,
-                self._log,
-                pass_fds=(self._listener.fileno(), theirs.fileno()),
-            )
-        except BaseException:
-            ours.close()
-            raise
-        finally:
-            theirs.close()
-        try:
-            return _Instance(process, await RouterControl.connect(ours))
-        except BaseException:
-            await process.stop(0)
-            raise
-
-    async def _serve(self, control: RouterControl) -> None:
-        """Give it every new table, the first one before it listens to anybody."""
-        given = -1
-        if self._good is not None and self._good is not self._table:
-            # The newest may be one that was refused: what was served before is served again first.
-            self._acknowledged = await control.configure(self._good)
+    async def _tell_stopping(self, told: Callable[[str], None]) -> None:
+        last = ""
         while True:
-            moved, table = self._moved, self._table
-            if table is not None and int(table["version"]) > given:
-                given = int(table["version"])
-                try:
-                    self._acknowledged = await control.configure(table)
-                    self._good = table
-                except SpecViolation as error:
-                    self._refused = (given, error)
-                    self._event("table-refused", version=given, reason=error.message)
-                self._move()
-                continue
-            await moved.wait()
+            await asyncio.sleep(1.0)
+            report = await self.report()
+            count = sum(row["in_flight"] for row in report["revisions"].values() if "in_flight" in row)
+            said = f"waiting for {count} {'request' if count == 1 else 'requests'} in flight"
+            if count and said != last:
+                told(said)
+                last = said
 
-    async def _discard(self, instance: _Instance) -> int:
-        instance.control.close()
-        return await instance.process.stop()
+    # What is
+
+    async def report(self) -> dict[str, Any]:
+        """The reports of all routers as one, with what those that have ended had counted."""
+        await asyncio.gather(*(instance.fresh_report() for instance in tuple(self._living)))
+        reports = [instance.report for instance in self._living if instance.report is not None]
+        return merge([*([self._past] if self._past is not None else []), *reports])
+
+    def states(self) -> tuple[RouterObservation, ...]:
+        """Every router as it is known; those that finish come last."""
+        named = {replica.current: replica for replica in self._replicas if replica.current is not None}
+        seen = [
+            _absent(replica) if replica.current is None else _state(replica.current, replica.restarts)
+            for replica in self._replicas
+        ]
+        return (*seen, *(_state(instance, 0) for instance in self._living if instance not in named))
+
+    def _background(self, work: Any) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def _absent(replica: Replica) -> RouterObservation:
+    return RouterObservation(replica.name, False, "it is being started", state="starting", restarts=replica.restarts)
+
+
+def _state(instance: Instance, restarts: int) -> RouterObservation:
+    report: Mapping[str, Any] = instance.report or {}
+    claim = instance.claim
+    acknowledged = instance.acknowledged
+    return RouterObservation(
+        name=instance.name,
+        state="finishing" if instance.finishing else "serving" if acknowledged is not None else "starting",
+        ready=claim.ready,
+        reason=claim.reason or "",
+        process_id=instance.pid,
+        version=acknowledged.version if acknowledged is not None else None,
+        generations=dict(acknowledged.generations) if acknowledged is not None else {},
+        connections=report.get("connections", 0),
+        uptime_seconds=round(instance.uptime_seconds, 3),
+        lease_seconds=round(instance.lease_seconds_left, 3),
+        lapses=report.get("lease", {}).get("lapses", 0),
+        restarts=restarts,
+    )

@@ -3,7 +3,7 @@
     python -m greentic.providers.local.runtime --folder FOLDER --environment-id ID [--detach] [--ready-fd N]
     [--desired-fd N]
 
-It holds the environment's lock for its life, owns the listening socket, starts and supervises the router and the
+It holds the environment's lock for its life, owns the listening socket, starts and supervises the routers and the
 workers, and does what the control socket asks. It starts with the recorded state that it reads from `--desired-fd`, or
 with what it followed last when that is newer or the only one. `--ready-fd` is told once, in one line of JSON, that it
 serves, that another one does (`held`), or why it cannot.
@@ -28,12 +28,13 @@ from typing import Any
 from greentic.envpacks.deployer import DesiredState, Progress, silent
 from greentic.providers.local import address, certificates, desired, keys, listening, lock, survivors, wire
 from greentic.providers.local.control import ControlServer, Handler
+from greentic.providers.local.instance import LEASE_SECONDS
 from greentic.providers.local.journal import Journal
 from greentic.providers.local.layout import Layout, write_private
 from greentic.providers.local.plane import DataPlane
-from greentic.providers.local.routing import Router
+from greentic.providers.local.routing import Routers
 from greentic.providers.local.workers import Workers
-from greentic.spec.errors import GreenticError, ProviderError, TimedOut
+from greentic.spec.errors import GreenticError, InvalidArgument, ProviderError, TimedOut
 from greentic.worker.logfile import LogFile
 from greentic.worker.variables import passed
 
@@ -49,10 +50,12 @@ async def run(
     ready: Told,
     progress: Progress = silent,
     variables: Mapping[str, str] | None = None,
+    lease_seconds: float = LEASE_SECONDS,
 ) -> None:
     """Be the runtime of the environment until it is stopped or gets SIGTERM or SIGINT.
 
-    The caller holds `layout.lock`. `ready` is told when it serves. Raises GreenticError when it cannot start.
+    A router that does not hear of it for `lease_seconds` stops claiming to be ready. The caller holds `layout.lock`.
+    `ready` is told when it serves. Raises GreenticError when it cannot start.
     """
     variables = os.environ if variables is None else variables
     journal = Journal(LogFile(layout.runtime_log))
@@ -70,14 +73,15 @@ async def run(
     asked = host.listen_address
     listener = listening.listen(asked, environment_id, layout.listening)
     mark = {survivors.ROUTER_MARK: str(layout.run)}
-    router = Router(listener, passed(variables) | mark, layout.run, LogFile(layout.router_log), journal.event)
+    log = LogFile(layout.router_log)
+    routers = Routers(listener, passed(variables) | mark, layout.run, log, journal.event, lease_seconds=lease_seconds)
     workers = Workers(layout, variables, lambda worker: plane.worker_changed(worker))
-    plane = DataPlane(layout, state, workers, router, asked, journal)
+    plane = DataPlane(layout, state, workers, routers, asked, journal)
     desired.save(layout.desired, state)
     try:
         await _serve(layout, plane, journal, variables, ready, progress)
     finally:
-        router.listener.close()
+        routers.listener.close()
         journal.event("stopped")
 
 
@@ -167,12 +171,18 @@ def _handlers(plane: DataPlane, stopped: asyncio.Event, ended: asyncio.Event) ->
         body, _type = await plane.endpoint.text()
         return body.decode()
 
+    async def restart_routers(params: Mapping[str, Any], progress: Progress) -> Any:
+        seconds = params.get("grace_seconds")
+        if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 <= seconds <= 86_400:
+            raise InvalidArgument("the grace is a number of seconds from 0 to 86400")
+        return [wire.fields(one) for one in await plane.restart_routers(state(params), seconds, progress)]
+
     async def stop(_: Mapping[str, Any], __: Progress) -> Any:
         stopped.set()
         await ended.wait()
         return True
 
-    handlers = (warm, drain, archive, apply_traffic_split, reconcile, observe, explain, metrics, stop)
+    handlers = (warm, drain, archive, apply_traffic_split, reconcile, observe, explain, metrics, restart_routers, stop)
     return {handler.__name__: handler for handler in handlers}
 
 
@@ -202,6 +212,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--detach", action="store_true", help="go on in the background, in a session of its own")
     parser.add_argument("--ready-fd", type=int)
     parser.add_argument("--desired-fd", type=int)
+    parser.add_argument("--lease-seconds", type=float, default=LEASE_SECONDS, help="how long routers trust in silence")
     options = parser.parse_args(arguments)
     if options.detach and os.fork():
         os._exit(0)
@@ -215,7 +226,7 @@ def main(arguments: list[str]) -> int:
     try:
         with lock.hold(layout.lock):
             # Ended without giving the lock back first: whoever finds it free finds no process of ours either.
-            os._exit(_run(layout, options.environment_id, options.desired_fd, told))
+            os._exit(_run(layout, options.environment_id, options.desired_fd, told, options.lease_seconds))
     except lock.Held:
         told({"held": True})
         return EX_TEMPFAIL
@@ -229,13 +240,13 @@ def _let_go(kept: set[int | None]) -> None:
                 os.close(int(entry.name))
 
 
-def _run(layout: Layout, environment_id: str, desired_fd: int | None, told: Told) -> int:
+def _run(layout: Layout, environment_id: str, desired_fd: int | None, told: Told, lease_seconds: float) -> int:
     import uvloop
 
     try:
         given = _given(desired_fd)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(run(layout, environment_id, given, ready=told))
+            runner.run(run(layout, environment_id, given, ready=told, lease_seconds=lease_seconds))
     except GreenticError as error:
         told({"error": error.document()})
         sys.stderr.write(f"{error.message}\n")

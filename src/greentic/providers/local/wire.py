@@ -20,6 +20,7 @@ from greentic.envpacks.deployer import (
     Receipt,
     RevisionObservation,
     RouterObservation,
+    RouterRestart,
 )
 from greentic.spec import errors
 from greentic.spec.environment import Environment
@@ -47,7 +48,7 @@ def desired_from(document: Any) -> DesiredState:
     return DesiredState(environment, document["generation"])
 
 
-def fields(value: Receipt | DrainReport) -> dict[str, Any]:
+def fields(value: Receipt | DrainReport | RouterRestart) -> dict[str, Any]:
     """A receipt or a report, as JSON values."""
     return dataclasses.asdict(value)
 

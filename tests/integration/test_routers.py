@@ -1,0 +1,245 @@
+"""Several router processes on one listening socket: real processes under load, killed, stopped, replaced."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator
+
+import pytest
+from tests.integration.local_environments import DEPLOYMENT, V1, V2, World, alive, in_world, until_dead
+from tests.integration.router_load import Load
+
+from greentic.envpacks.deployer import Observation, RouterObservation
+from greentic.spec.errors import Conflict, TimedOut
+
+
+def replicas(world: World, count: int) -> None:
+    """Record how many routers there are to be."""
+    world.record(lambda document: document["host_config"].update(router={"replicas": count}))
+
+
+async def two_versions(world: World, routers: int) -> int:
+    """v1 live, v2 ready, `routers` routers; the port."""
+    replicas(world, routers)
+    for revision_id in (V1, V2):
+        world.bundle(revision_id)
+        await world.warm(revision_id)
+    await world.live(v1=10_000)
+    seen = await world.observe()
+    assert seen.url is not None
+    return int(seen.url.rpartition(":")[2])
+
+
+def serving(seen: Observation) -> list[RouterObservation]:
+    return [router for router in seen.router_states if router.state == "serving"]
+
+
+def pids(seen: Observation) -> list[int]:
+    return [router.process_id for router in serving(seen) if router.process_id is not None]
+
+
+async def settled(world: World, count: int) -> Observation:
+    """Wait until `count` routers are ready and no other process is there."""
+    return await world.until(lambda seen: seen.routers == count == len(seen.router_states), seconds=20)
+
+
+class Dial:
+    """Moves all traffic to and fro, and holds the requests against the receipts."""
+
+    def __init__(self, world: World, routers: int) -> None:
+        self._world = world
+        self._routers = routers
+        self.moves: list[tuple[float, float, str]] = []
+
+    async def move(self) -> None:
+        to = "v1" if self.moves and self.moves[-1][2] == "v2" else "v2"
+        self._world.split(**{to: 10_000})
+        began = time.monotonic()
+        receipt = await self._world.deployer.apply_traffic_split(self._world.desired, DEPLOYMENT)
+        self.moves.append((began, time.monotonic(), to))
+        assert (receipt.acknowledged, receipt.expected, receipt.missing) == (self._routers, self._routers, ())
+
+    def check(self, load: Load) -> int:
+        """Whatever was asked between a receipt and the next move went where that receipt says; how many were."""
+        ends = [began for began, _, _ in self.moves[1:]] + [float("inf")]
+        checked = 0
+        for (_, received, to), until in zip(self.moves, ends, strict=True):
+            for asked in load.log:
+                if received <= asked.sent and asked.done < until and not asked.failure:
+                    assert asked.answer == f"200 {to}", (asked, received)
+                    checked += 1
+        return checked
+
+
+@in_world
+async def test_rolling_restarts_and_moves_of_the_dial_fail_no_request(world: World) -> None:
+    port = await two_versions(world, routers=3)
+    before = await settled(world, 3)
+    dial = Dial(world, 3)
+    async with Load(port) as load:
+        for _ in range(2):
+            await load.more(60)
+            restarting = asyncio.create_task(world.deployer.restart_routers(world.desired, 60, world.progress.append))
+            while not restarting.done():
+                await dial.move()
+            restarted = await restarting
+            await dial.move()
+            assert [one.name for one in restarted] == ["router-0", "router-1", "router-2"]
+        await load.more(60)
+        asked = len(load.log)
+    assert load.failed == []
+    assert dial.check(load) > 50
+    after = await settled(world, 3)
+    assert not set(pids(before)) & set(pids(after))
+    assert [router.restarts for router in after.router_states] == [0, 0, 0], "nothing had to be replaced"
+    counted = sum(found.requests for found in after.revisions.values())
+    assert counted == len(load.log) >= asked, "what replaced routers had counted is not lost"
+    assert sum(found.errors for found in after.revisions.values()) == 0
+    await until_dead(*pids(before))
+
+
+@in_world
+async def test_a_killed_router_breaks_at_most_what_was_in_flight_on_it(world: World) -> None:
+    port = await two_versions(world, routers=2)
+    await settled(world, 2)
+    chance = random.Random(4)
+    dial = Dial(world, 2)
+    kills: list[float] = []
+    async with Load(port, keep=4, fresh=4) as load:
+        for _ in range(4):
+            await load.more(40)
+            seen = await settled(world, 2)
+            victim = chance.choice(pids(seen))
+            os.kill(victim, signal.SIGKILL)
+            kills.append(time.monotonic())
+            await load.more(20)  # the other one serves on
+            await dial.move()  # waits for the successor
+            assert victim not in pids(await settled(world, 2))
+    for broken in load.failed:
+        assert any(broken.sent - 0.5 <= kill <= broken.done for kill in kills), broken
+        assert "200" not in broken.failure
+    assert {asked.answer for asked in load.log if not asked.failure} <= {"200 v1", "200 v2"}
+    assert dial.check(load) > 50
+    assert sum(router.restarts for router in (await world.observe()).router_states) == 4
+
+
+@in_world
+async def test_more_and_fewer_routers_while_requests_run(world: World) -> None:
+    port = await two_versions(world, routers=1)
+    async with Load(port) as load:
+        for count in (3, 2, 1):
+            replicas(world, count)
+            seen = await world.deployer.reconcile(world.desired)
+            assert seen.routers == count
+            assert [router.name for router in serving(seen)] == [f"router-{index}" for index in range(count)]
+            dial = Dial(world, count)
+            await dial.move()
+            await load.more(60)
+            dial.check(load)
+    assert load.failed == []
+    await settled(world, 1)
+
+
+@in_world
+async def test_connections_are_shared_evenly(world: World) -> None:
+    port = await two_versions(world, routers=2)
+    await settled(world, 2)
+    async with contextlib.AsyncExitStack() as stack:
+        for number in range(1, 25):
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+            stack.callback(writer.close)
+            seen = await world.until(
+                lambda seen, number=number: sum(one.connections for one in seen.router_states) == number
+            )
+        assert all(8 <= router.connections <= 16 for router in seen.router_states), seen.router_states
+
+
+@in_world
+async def test_a_router_that_hangs_is_named_and_the_record_stands(world: World) -> None:
+    await two_versions(world, routers=2)
+    hanging = serving(await settled(world, 2))[1]
+    assert hanging.process_id is not None
+    os.kill(hanging.process_id, signal.SIGSTOP)
+    try:
+        world.split(v2=10_000)
+        with pytest.raises(TimedOut, match="router-1 did not take the new table") as caught:
+            await world.deployer.apply_traffic_split(world.desired, DEPLOYMENT)
+        assert caught.value.details == {"missing": ["router-1"], "acknowledged": 1, "expected": 2}
+        seen = await world.observe()
+        assert seen.generations == {DEPLOYMENT: 1}, "what all routers serve is what the slowest serves"
+        assert serving(seen)[0].generations == {DEPLOYMENT: 2}
+    finally:
+        os.kill(hanging.process_id, signal.SIGCONT)
+    receipt = await world.deployer.apply_traffic_split(world.desired, DEPLOYMENT)
+    assert (receipt.generation, receipt.acknowledged, receipt.expected) == (2, 2, 2)
+    assert hanging.process_id in pids(await world.observe())
+
+
+@contextlib.asynccontextmanager
+async def short_leases(world: World, seconds: float) -> AsyncIterator[int]:
+    """The environment under a runtime whose leases are short; its process id."""
+    os.kill(world.runtime_pid(), signal.SIGKILL)
+    await until_dead(world.runtime_pid())
+    reading, writing = os.pipe()
+    arguments = ("--folder", str(world.folder), "--environment-id", "local", "--lease-seconds", str(seconds))
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-m", "greentic.providers.local.runtime", *arguments, "--ready-fd", str(writing)],
+        pass_fds=[writing],
+    )
+    os.close(writing)
+    try:
+        with os.fdopen(reading, "rb") as ready:
+            assert b'"ready":true' in await asyncio.to_thread(ready.read)
+        yield process.pid
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.send_signal(signal.SIGCONT)
+        await world.deployer.stop(world.desired)
+        process.wait(10)
+
+
+@in_world
+async def test_routers_that_do_not_hear_of_their_runtime_claim_nothing(world: World) -> None:
+    port = await two_versions(world, routers=2)
+    async with short_leases(world, 0.5) as runtime:
+        before = await settled(world, 2)
+        assert [router.lapses for router in before.router_states] == [0, 0]
+        async with Load(port, keep=2, fresh=2) as load:
+            os.kill(runtime, signal.SIGSTOP)
+            await asyncio.sleep(1.2)  # time passing is what this is about
+            os.kill(runtime, signal.SIGCONT)
+            after = await settled(world, 2)
+        assert load.failed == [], "they serve on all the same"
+    assert [router.lapses for router in after.router_states] == [1, 1]
+    assert pids(after) == pids(before), "nobody was replaced for the runtime's sake"
+    log = world.log("router.log")
+    assert log.count("not ready: it has not heard from its runtime") == 2
+    assert log.count("ready again") == 2
+
+
+@in_world
+async def test_a_router_that_hangs_for_long_is_replaced(world: World) -> None:
+    await two_versions(world, routers=2)
+    async with short_leases(world, 0.4):
+        hanging = pids(await settled(world, 2))[0]
+        os.kill(hanging, signal.SIGSTOP)
+        seen = await world.until(lambda seen: seen.routers == 1)
+        doubtful = next(router for router in seen.router_states if not router.ready)
+        assert doubtful.name == "router-0"
+        seen = await settled(world, 2)
+        assert hanging not in pids(seen)
+        assert not alive(hanging)
+
+
+@in_world
+async def test_what_is_not_running_has_no_router_to_restart(world: World) -> None:
+    with pytest.raises(Conflict, match="not running") as caught:
+        await world.deployer.restart_routers(world.desired, 60)
+    assert caught.value.next_step == "gtc start local --background"

@@ -41,7 +41,7 @@ def show(invocation: Invocation, slot: str | None) -> Any:
     "--router",
     multiple=True,
     metavar="SETTING=VALUE",
-    help="A setting of the routers: pin_seconds=600, tls.certificate=/etc/cert.pem, trusted_callers=10.0.0.0/8 …",
+    help="A setting of the routers: replicas=2, tls.certificate=/etc/cert.pem, trusted_callers=10.0.0.0/8 …",
 )
 @click.option("--clear", multiple=True, metavar="FIELD", help="Unset a host setting, such as --clear region.")
 @verb(
@@ -74,7 +74,7 @@ def set_(invocation: Invocation, router: Any, clear: Any, **given: Any) -> Any:
 
 
 def _settings(words: tuple[str, ...]) -> dict[str, Any]:
-    """`pin_seconds=600`, `tls.certificate=/x` and `trusted_callers=10.0.0.0/8,::1` as the document they mean."""
+    """`replicas=2`, `tls.certificate=/x` and `trusted_callers=10.0.0.0/8,::1` as the document they mean."""
     from greentic.spec.errors import InvalidArgument
 
     document: dict[str, Any] = {}
@@ -85,7 +85,7 @@ def _settings(words: tuple[str, ...]) -> dict[str, Any]:
         if not separator or not isinstance(place, dict) or (inner or outer) in place:
             raise InvalidArgument(
                 f"'{word}' is not a router setting of the form NAME=VALUE, each once",
-                next_step="gtc op config set --router pin_seconds=600",
+                next_step="gtc op config set --router replicas=2",
             )
         place[inner or outer] = _value(outer, value)
     return document

@@ -186,7 +186,15 @@ def _view_drained(result: Any) -> None:
     if "cut" not in result:
         line(f"{result['bundle_id']} {result['name']} would be drained")
         return
-    cut = f", {result['cut']} cut at the deadline" if result["cut"] else ""
+    kinds = [
+        f"{result[key]} {what}{'' if result[key] == 1 else 's'}"
+        for key, what in (("cut_streams", "stream"), ("cut_tunnels", "tunnel"))
+        if result[key]
+    ]
+    of_them = f" ({', '.join(kinds)})" if kinds else ""
+    cut = f", {result['cut']} cut at the deadline{of_them}" if result["cut"] else ""
+    if result["pins_cut"]:
+        cut += f", {result['pins_cut']} pins ended"
     line(
         f"{result['bundle_id']} {result['name']} drained in {result['seconds']:.2f} s: "
         f"{result['finished']} in flight finished{cut}"

@@ -41,12 +41,22 @@ def tree(result: Any) -> Any:
     state = ("running", "green") if result["running"] else ("stopped", "yellow")
     where = result["url"] if result["running"] else f"would listen on {result['listen_addr']}"
     root = Tree(
-        Text.assemble((result["environment_id"], "bold"), "  ", state, f"  {where}  generation {result['generation']}")
+        Text.assemble(
+            (result["environment_id"], "bold"),
+            "  ",
+            state,
+            f"  {where}",
+            _routers(result),
+            f"  generation {result['generation']}",
+        )
     )
     if "observation_error" in result:
         root.add(Text(f"cannot look at it: {result['observation_error']['message']}", style="red"))
     for notice in result["notices"]:
         root.add(Text(f"{notice['message']}; {notice['next_step']}", style="yellow"))
+    for router in result["router_states"]:
+        if not router["ready"]:
+            root.add(Text(f"{router['name']} ({router['state']}): {router['reason']}", style="yellow"))
     if not result["deployments"]:
         root.add(Text("no deployments; make one: gtc op deploy --bundle FILE.gtbundle NAME", style="dim"))
     for deployment in result["deployments"]:
@@ -79,3 +89,9 @@ def tree(result: Any) -> Any:
             )
         root.add(Group(head, table) if deployment["revisions"] else head)
     return root
+
+
+def _routers(result: Any) -> str:
+    """`2/3 routers`, where there is meant to be more than one or one is not ready."""
+    ready, wanted = result["routers"], result["routers_wanted"]
+    return f"  {ready}/{wanted} routers" if result["running"] and (wanted > 1 or ready != wanted) else ""

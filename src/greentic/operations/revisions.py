@@ -165,7 +165,15 @@ async def drain(context: Context, environment_id: str, revision: Revision) -> di
     report = await context.deployer(applied).drain_revision(desired(applied), revision.revision_id, context.progress)
     applied = context.apply(environment_id, "revisions", "complete-drain", payload, step="complete")
     told = _told(applied, Revision.model_validate(applied.result["revision"]))
-    return {**told, "finished": report.finished, "cut": report.cut, "seconds": round(report.seconds, 3)}
+    return {
+        **told,
+        "finished": report.finished,
+        "cut": report.cut,
+        "cut_streams": report.cut_streams,
+        "cut_tunnels": report.cut_tunnels,
+        "pins_cut": report.pins_cut,
+        "seconds": round(report.seconds, 3),
+    }
 
 
 async def archive(

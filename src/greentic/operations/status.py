@@ -54,6 +54,7 @@ def describe(
         "url": observation.url,
         "routers": observation.routers,
         "notices": [notice._asdict() for notice in observation.notices],
+        "routers_wanted": environment.host_config.routers,
         "listen_addr": environment.host_config.listen_address,
         "router_states": [dataclasses.asdict(state) for state in observation.router_states],
         "deployments": [_deployment(environment, found, observation, archived) for found in chosen],

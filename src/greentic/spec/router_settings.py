@@ -9,7 +9,8 @@ from pydantic import AfterValidator, Field
 
 from greentic.spec.parsing import Document, Flag, Text
 
-MAX_REPLICAS = 16
+MAX_REPLICAS = 8
+"""Router processes of an environment at most."""
 SHORTEST_PIN_SECONDS = 1
 LONGEST_PIN_SECONDS = 30 * 24 * 3600
 DEFAULT_PIN_SECONDS = 3600

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from itertools import pairwise
-from typing import Any
+from typing import Any, get_origin
 
 from hypothesis import strategies as st
 from tests.property.samples import other_documents
@@ -202,6 +202,22 @@ def sprinkled(draw: st.DrawFn, document: dict[str, Any]) -> dict[str, Any]:
 
     visit(copied)
     return copied
+
+
+LISTS = [name for name, field in Environment.model_fields.items() if get_origin(field.annotation) is tuple]
+
+
+@st.composite
+def rearranged(draw: st.DrawFn, environment: Environment, other: Environment) -> Environment:
+    """`environment` with elements of its lists taken out, moved, repeated, put back equal but new, or of `other`."""
+    changed: dict[str, Any] = {}
+    for name in draw(st.lists(st.sampled_from(LISTS), unique=True)):
+        pool = [one for source in (environment, other) for one in getattr(source, name)]
+        pool += [one.model_copy() for one in pool[:3]]
+        changed[name] = tuple(draw(st.lists(st.sampled_from(pool), max_size=6))) if pool else ()
+    if draw(st.booleans()):
+        changed["name"] = draw(TEXTS)
+    return environment.model_copy(update=changed)
 
 
 def reference_environment() -> dict[str, Any]:

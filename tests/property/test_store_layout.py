@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.property.strategies import Scene, reference_environment, scenes, sprinkled
+from tests.property.strategies import Scene, rearranged, reference_environment, scenes, sprinkled
 
 from greentic.spec.environment import Environment
 from greentic.spec.errors import CorruptDocument
@@ -40,19 +38,6 @@ def check(record: Record, environment: Environment) -> Record:
     return read
 
 
-@st.composite
-def changes(draw: st.DrawFn, environment: Environment, others: Sequence[Environment]) -> Environment:
-    """`environment` with elements of its lists taken out, moved, repeated, put back equal but new, or of another."""
-    changed: dict[str, Any] = {}
-    for name in draw(st.lists(st.sampled_from([*layout.SECTIONS, "packs", "extensions"]), unique=True)):
-        pool = [one for other in (environment, *others) for one in getattr(other, name)]
-        pool += [one.model_copy() for one in pool[:3]]
-        changed[name] = tuple(draw(st.lists(st.sampled_from(pool), max_size=6))) if pool else ()
-    if draw(st.booleans()):
-        changed["name"] = draw(st.text(st.characters(exclude_categories=["Cs"]), max_size=5))
-    return environment.model_copy(update=changed)
-
-
 @given(st.data())
 @settings(deadline=None, max_examples=100)
 def test_what_is_copied_is_what_would_be_written_anew(data: st.DataObject) -> None:
@@ -60,7 +45,7 @@ def test_what_is_copied_is_what_would_be_written_anew(data: st.DataObject) -> No
     other = Environment.model_validate(REFERENCE)
     environment, record = begin, check(written(begin, None), begin)
     for _ in range(3):
-        environment = data.draw(changes(record.stored.environment, [other]))
+        environment = data.draw(rearranged(record.stored.environment, other))
         by_hand = written(environment, None)
         record = written(environment, record)
         assert record.raw == by_hand.raw

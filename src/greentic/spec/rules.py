@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -73,11 +73,11 @@ def broken_by(before: Environment | None, after: Environment) -> list[Violation]
 
     An environment that somebody else left broken can be mended step by step; a step may not break anything more.
     """
-    found = list(violations(after))
+    found = list(violations(after, unlike=before))
     if not found or before is None:
         return found
     # Places shift when something is taken out, so a violation is known by its rule and message, as often as it stood.
-    known = Counter((one.rule, one.message) for one in violations(before))
+    known = Counter((one.rule, one.message) for one in violations(before, unlike=after))
     fresh = []
     for one in found:
         if known[one.rule, one.message] > 0:
@@ -95,20 +95,17 @@ _NEXT_STEPS = {
 """What to do about a broken rule, where a command helps."""
 
 
-def violations(environment: Environment) -> Iterator[Violation]:
-    """Every broken rule of `environment`, in document order."""
-    yield from _host(environment)
-    yield from _packs(environment)
-    yield from _revisions(environment)
-    yield from _deployments(environment)
-    yield from _splits(environment)
-    yield from _history(environment)
-    yield from _endpoints(environment)
-    yield from _extensions(environment)
-    if environment.binding_history:
-        from greentic.spec.binding_rules import history_violations
+def violations(environment: Environment, *, unlike: Environment | None = None) -> Iterator[Violation]:
+    """Every broken rule of `environment`, in document order.
 
-        yield from history_violations(environment)
+    `unlike`: only those that this other environment may not share. A rule whose fields are the same objects in both is
+    broken in both or in neither, and is not looked at.
+    """
+    for find, fields in _RULES:
+        if unlike is None or any(
+            getattr(environment, field) is not getattr(unlike, field) for field in ("environment_id", *fields)
+        ):
+            yield from find(environment)
 
 
 def _host(environment: Environment) -> Iterator[Violation]:
@@ -164,8 +161,9 @@ def _deployments(environment: Environment) -> Iterator[Violation]:
         yield Violation("AlreadyDeployed", "bundles", f"the bundle '{bundle}' is deployed twice for '{customer}'")
     revisions = {revision.revision_id: revision for revision in environment.revisions}
     packs: dict[str, set[str]] = {}
-    for revision in environment.revisions:
-        if revision.lifecycle is not Lifecycle.ARCHIVED and revision.pack_list:
+    configured = {deployment.deployment_id for deployment in environment.bundles if deployment.config_overrides}
+    for revision in environment.revisions if configured else ():
+        if revision.deployment_id in configured and revision.pack_list and revision.lifecycle is not Lifecycle.ARCHIVED:
             packs.setdefault(revision.deployment_id, set()).update(entry.pack_id for entry in revision.pack_list)
     for index, deployment in enumerate(environment.bundles):
         path = f"bundles.{index}"
@@ -181,7 +179,6 @@ def _deployments(environment: Environment) -> Iterator[Violation]:
                     f"{path}.config_overrides",
                     f"no revision of the deployment has a pack '{pack}' (it has {', '.join(sorted(known))})",
                 )
-    yield from _routes(environment)
 
 
 def _current(deployment: BundleDeployment, revisions: dict[str, Revision], path: str) -> Iterator[Violation]:
@@ -452,6 +449,13 @@ def _extensions(environment: Environment) -> Iterator[Violation]:
         yield Violation("DuplicateExtension", "extensions", f"{path}{'/' if instance else ''}{instance} is bound twice")
 
 
+def _bindings(environment: Environment) -> Iterator[Violation]:
+    if environment.binding_history:
+        from greentic.spec.binding_rules import history_violations
+
+        yield from history_violations(environment)
+
+
 def _secret(uri: str, path: str, environment_id: str, context: str) -> Iterator[Violation]:
     try:
         named = SecretRef.parse(uri).environment_id
@@ -464,6 +468,21 @@ def _secret(uri: str, path: str, environment_id: str, context: str) -> Iterator[
 
 def _foreign(context: str, path: str, actual: str, expected: str) -> Violation:
     return Violation("EnvIdMismatch", path, f"{context} names the environment '{actual}', this one is '{expected}'")
+
+
+_RULES: tuple[tuple[Callable[[Environment], Iterable[Violation]], tuple[str, ...]], ...] = (
+    (_host, ("host_config", "credentials_ref")),
+    (_packs, ("packs",)),
+    (_revisions, ("revisions", "bundles")),
+    (_deployments, ("bundles", "revisions")),
+    (_routes, ("bundles",)),
+    (_splits, ("traffic_splits", "bundles", "revisions")),
+    (_history, ("split_history", "traffic_splits", "bundles")),
+    (_endpoints, ("messaging_endpoints", "bundles")),
+    (_extensions, ("extensions",)),
+    (_bindings, ("binding_history", "packs", "extensions")),
+)
+"""What finds broken rules, in document order, and the fields it looks at beside the environment's own id."""
 
 
 def _repeated(keys: Iterable[Key]) -> list[Key]:

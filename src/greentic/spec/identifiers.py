@@ -13,22 +13,30 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, Field
 
 from greentic.spec.errors import InvalidArgument
+from greentic.spec.patterns import Matches, whole
 
 ULID = re.compile(r"[0-7][0-9A-HJKMNP-TV-Z]{25}")
 ENVIRONMENT_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 SEMVER = re.compile(
-    r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)"
-    r"(?:-((?:0|[1-9]\d*|\d*[A-Za-z-][0-9A-Za-z-]*)(?:\.(?:0|[1-9]\d*|\d*[A-Za-z-][0-9A-Za-z-]*))*))?"
-    r"(?:\+([0-9A-Za-z-]+(?:\.[0-9A-Za-z-]+)*))?",
-    re.ASCII,
+    r"(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)"
+    r"(?:-((?:0|[1-9][0-9]*|[0-9]*[A-Za-z-][0-9A-Za-z-]*)(?:\.(?:0|[1-9][0-9]*|[0-9]*[A-Za-z-][0-9A-Za-z-]*))*))?"
+    r"(?:\+([0-9A-Za-z-]+(?:\.[0-9A-Za-z-]+)*))?"
 )
+_YEAR = r"(?:[1-9][0-9]{3}|0[1-9][0-9]{2}|00[1-9][0-9]|000[1-9])"
 TIMESTAMP = re.compile(
-    r"(\d{4})-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])"
-    r"T([01]\d|2[0-3]):[0-5]\d:[0-5]\d(\.\d{1,9})?(Z|[+-]([01]\d|2[0-3]):[0-5]\d)",
-    re.ASCII,
+    _YEAR + r"-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12][0-9]|3[01])"
+    r"T(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\.[0-9]{1,9})?(?:Z|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9])"
 )
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+"""No leap second and no year 0: whoever computes with a stored timestamp could not hold them."""
+_LEAP_YEAR = r"(?:[0-9]{2}(?:0[48]|[2468][048]|[13579][26])|(?:[02468][048]|[13579][26])00)"
+_REAL_DAY = (
+    r"^[0-9]{4}-(?:(?:0[13578]|1[02])-|(?:0[469]|11)-(?:[0-2]|30)|02-(?:[01]|2[0-8]))"
+    rf"|^{_LEAP_YEAR}-02-29"
+)
+"""Of a text that has the form of a timestamp: its day stands in the calendar (proleptic Gregorian)."""
+_NOT_AN_ENVIRONMENT = "an environment id is 1 to 128 ASCII letters, digits, '.', '_' or '-'"
+_DOTS = "'.' and '..' cannot name an environment"
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 MAX_OPAQUE = 4_096
 """Characters of an identifier that others chose freely."""
@@ -38,25 +46,9 @@ BASIS_POINTS = 10_000
 
 def _environment_id(value: str) -> str:
     if not ENVIRONMENT_ID.fullmatch(value):
-        raise ValueError("an environment id is 1 to 128 ASCII letters, digits, '.', '_' or '-'")
+        raise ValueError(_NOT_AN_ENVIRONMENT)
     if value in {".", ".."}:
-        raise ValueError("'.' and '..' cannot name an environment")
-    return value
-
-
-def _ulid(value: str) -> str:
-    if not ULID.fullmatch(value):
-        raise ValueError("must be a ULID: 26 upper-case Crockford base32 characters")
-    return value
-
-
-def _timestamp(value: str) -> str:
-    # No leap second and no year 0: whoever computes with a stored timestamp could not hold them.
-    match = TIMESTAMP.fullmatch(value)
-    if match is None or value.startswith("0000"):
-        raise ValueError("must be an RFC 3339 timestamp such as 2026-07-24T10:00:00Z")
-    if match[3] > "28" and int(match[3]) > _days(int(match[1]), int(match[2])):
-        raise ValueError("names a day that its month does not have")
+        raise ValueError(_DOTS)
     return value
 
 
@@ -71,28 +63,9 @@ def seconds_after(timestamp: str, seconds: float) -> str:
     return later.isoformat().replace("+00:00", "Z")
 
 
-def _days(year: int, month: int) -> int:
-    """How many days the month of a year has (proleptic Gregorian)."""
-    if month == 2:
-        return 29 if year % 4 == 0 and (year % 100 != 0 or year % 400 == 0) else 28
-    return 30 if month in {4, 6, 9, 11} else 31
-
-
-def _semver(value: str) -> str:
-    if not SEMVER.fullmatch(value):
-        raise ValueError("must be a semantic version such as 1.4.0")
-    return value
-
-
 def _not_blank(value: str) -> str:
     if not value.strip():
         raise ValueError("must not be blank")
-    return value
-
-
-def _opaque(value: str) -> str:
-    if _CONTROL.search(value):
-        raise ValueError("must not hold control characters")
     return value
 
 
@@ -110,13 +83,24 @@ def _new_environment_id(value: str) -> str:
 
 def _pattern(expression: re.Pattern[str]) -> Any:
     """What a JSON Schema says of a text that `expression` matches as a whole."""
-    return Field(json_schema_extra={"pattern": f"^(?:{expression.pattern})$"})
+    return Field(json_schema_extra={"pattern": whole(expression.pattern)})
 
 
-_Ulid = Annotated[str, AfterValidator(_ulid), _pattern(ULID)]
-_Opaque = Annotated[str, Field(max_length=MAX_OPAQUE), AfterValidator(_opaque)]
+def _form(expression: re.Pattern[str], why: str) -> Matches:
+    """The texts that `expression` matches as a whole."""
+    return Matches(whole(expression.pattern), why)
 
-EnvironmentId = Annotated[str, AfterValidator(_environment_id), _pattern(ENVIRONMENT_ID)]
+
+_Ulid = Annotated[str, _form(ULID, "must be a ULID: 26 upper-case Crockford base32 characters"), _pattern(ULID)]
+_NoControl = Matches(r"^[^\x00-\x1f\x7f]*$", "must not hold control characters")
+_Opaque = Annotated[str, Field(max_length=MAX_OPAQUE), _NoControl]
+
+EnvironmentId = Annotated[
+    str,
+    _form(ENVIRONMENT_ID, _NOT_AN_ENVIRONMENT),
+    Matches(r"[^.]|\.{3}", _DOTS),
+    _pattern(ENVIRONMENT_ID),
+]
 RevisionId = _Ulid
 DeploymentId = _Ulid
 EndpointId = _Ulid
@@ -125,10 +109,20 @@ BundleId = _Opaque
 CustomerId = _Opaque
 PackId = _Opaque
 PartyId = _Opaque
-SemVer = Annotated[str, Field(max_length=MAX_OPAQUE), AfterValidator(_semver), _pattern(SEMVER)]
-Timestamp = Annotated[str, AfterValidator(_timestamp), _pattern(TIMESTAMP)]
+SemVer = Annotated[
+    str,
+    Field(max_length=MAX_OPAQUE),
+    _form(SEMVER, "must be a semantic version such as 1.4.0"),
+    _pattern(SEMVER),
+]
+Timestamp = Annotated[
+    str,
+    _form(TIMESTAMP, "must be an RFC 3339 timestamp such as 2026-07-24T10:00:00Z"),
+    Matches(_REAL_DAY, "names a day that its month does not have"),
+    _pattern(TIMESTAMP),
+]
 """RFC 3339 with an upper-case T and Z or an offset; kept as written, so that a document reads back equal."""
-IdempotencyKey = Annotated[str, Field(max_length=512), AfterValidator(_not_blank), AfterValidator(_opaque)]
+IdempotencyKey = Annotated[str, Field(max_length=512), AfterValidator(_not_blank), _NoControl]
 NewName = Annotated[str, AfterValidator(_name), _pattern(NAME)]
 """A name that we create: safe in paths, hosts and shells. Documents of others may hold any."""
 NewEnvironmentId = Annotated[str, AfterValidator(_new_environment_id), _pattern(ENVIRONMENT_ID)]

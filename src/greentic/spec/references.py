@@ -10,6 +10,7 @@ from pydantic import AfterValidator, Field
 
 from greentic.spec.errors import InvalidArgument
 from greentic.spec.identifiers import MAX_OPAQUE, SEMVER
+from greentic.spec.patterns import Matches
 
 _PATH = re.compile(r"[a-z0-9.-]+")
 _INSTANCE = re.compile(r"[a-z0-9-]+")
@@ -138,17 +139,20 @@ def _instance(value: str) -> str:
     return value
 
 
-def _relative_path(value: str) -> str:
-    if value.startswith(("/", "\\")) or "\x00" in value or "\\" in value or ":" in value[:3]:
-        raise ValueError("must be a path relative to the environment's folder")
-    if ".." in value and ".." in value.split("/"):
-        raise ValueError("must stay inside the environment's folder")
-    return value
-
-
 Descriptor = Annotated[str, AfterValidator(_descriptor)]
 SecretUri = Annotated[str, Field(max_length=MAX_OPAQUE), AfterValidator(_secret)]
 RuntimeUri = Annotated[str, Field(max_length=MAX_OPAQUE), AfterValidator(_runtime)]
 InstanceId = Annotated[str, AfterValidator(_instance)]
-RelativePath = Annotated[str, Field(max_length=MAX_OPAQUE), AfterValidator(_relative_path)]
+_INSIDE = r"(?:[^/.][^/]*|\.(?:[^/.][^/]*)?|\.\.[^/]+)?"
+"""Any part of a path but `..`."""
+RelativePath = Annotated[
+    str,
+    Field(max_length=MAX_OPAQUE),
+    # Neither a root nor a drive letter at the beginning, and nowhere what another system takes for a slash.
+    Matches(
+        r"^(?:|[^/\\:\x00]|[^/\\:\x00][^\\:\x00]|[^/\\:\x00][^\\:\x00]{2}[^\\\x00]*)$",
+        "must be a path relative to the environment's folder",
+    ),
+    Matches(f"^{_INSIDE}(?:/{_INSIDE})*$", "must stay inside the environment's folder"),
+]
 """A path inside the environment's folder; judged by its text alone."""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import date, datetime
+from functools import cache
+from itertools import product
+from typing import Any
 
 import pytest
 from pydantic import TypeAdapter, ValidationError
@@ -10,14 +13,20 @@ from pydantic import TypeAdapter, ValidationError
 from greentic.spec import identifiers, references
 from greentic.spec.environment import ListenAddress, WrittenUrl, public_base_url, split_address
 from greentic.spec.errors import InvalidArgument
+from greentic.spec.parsing import problems
 from greentic.spec.references import ExtensionRef, PackDescriptor, RuntimeRef, SecretRef
 
 LONG = "a" * 100_000
 
 
+@cache
+def adapter(kind: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
+
+
 def accepts(kind: object, value: object) -> bool:
     try:
-        found = TypeAdapter(kind).validate_python(value)
+        found = adapter(kind).validate_python(value)
     except ValidationError:
         return False
     assert found == value
@@ -135,6 +144,52 @@ def test_timestamps(value: str) -> None:
 )
 def test_not_timestamps(value: object) -> None:
     assert not accepts(identifiers.Timestamp, value)
+
+
+def _in_calendar(year: int, month: int, day: int) -> bool:
+    try:
+        date(year, month, day)
+    except ValueError:
+        return False
+    return True
+
+
+def test_timestamps_name_days_of_the_calendar() -> None:
+    days = [(year, 2, 29) for year in range(10_000)]
+    days += [(year, month, day) for year in (1, 1900, 2000, 2023, 2024) for month in range(14) for day in range(33)]
+    for year, month, day in days:
+        text = f"{year:04}-{month:02}-{day:02}T00:00:00Z"
+        assert accepts(identifiers.Timestamp, text) is _in_calendar(year, month, day), text
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "why"),
+    [
+        (identifiers.RevisionId, "x", "must be a ULID: 26 upper-case Crockford base32 characters"),
+        (identifiers.RevisionId, 5, "must be a text; in YAML, put it in quotes"),
+        (identifiers.EnvironmentId, "a/b", "an environment id is 1 to 128 ASCII letters, digits, '.', '_' or '-'"),
+        (identifiers.EnvironmentId, "..", "'.' and '..' cannot name an environment"),
+        (identifiers.Timestamp, "today", "must be an RFC 3339 timestamp such as 2026-07-24T10:00:00Z"),
+        (identifiers.Timestamp, "2026-02-30T10:00:00Z", "names a day that its month does not have"),
+        (identifiers.SemVer, "1.0", "must be a semantic version such as 1.4.0"),
+        (identifiers.PackId, "\x00", "must not hold control characters"),
+        (references.RelativePath, "/etc", "must be a path relative to the environment's folder"),
+        (references.RelativePath, "a/../../b", "must stay inside the environment's folder"),
+    ],
+)
+def test_what_is_wrong_with_a_word(kind: Any, value: object, why: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        TypeAdapter(kind).validate_python(value)
+    assert problems(caught.value) == [{"path": "(document)", "message": why}]
+
+
+def test_relative_paths_are_those_that_stay_below() -> None:
+    """Every text of up to five of the characters that mean something."""
+    for length in range(6):
+        for parts in product("./\\:a", repeat=length):
+            text = "".join(parts)
+            rooted = text[:1] in {"/", "\\"} or "\\" in text or ":" in text[:3]
+            assert accepts(references.RelativePath, text) is (not rooted and ".." not in text.split("/")), text
 
 
 @pytest.mark.parametrize("value", ["k", " k ", "é", "x" * 512])

@@ -19,6 +19,7 @@ _SERVED: Final = frozenset({"version", "generations", "ready", "reason"})
 """What a living process claims and does."""
 _BOUNDS: Final = "latency_bounds_ms"
 KEPT_REVISIONS: Final = 4096
+_DECIMALS: Final = 6
 
 
 def merge(reports: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
@@ -86,7 +87,9 @@ def _add(one: Any, other: Any) -> Any:
     if isinstance(one, bool) or isinstance(other, bool):
         return bool(one and other)
     if isinstance(one, (int, float)) and isinstance(other, (int, float)):
-        return one + other
+        total = one + other
+        # Told in millionths (`Tally.document`): rounded to them, a sum does not depend on the order of its parts.
+        return round(total, _DECIMALS) if isinstance(total, float) else total
     return one
 
 

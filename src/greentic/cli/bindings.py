@@ -141,9 +141,26 @@ def view_available(result: Any) -> None:
         line("none is installed")
         return
     table(
-        ("SLOT", "ENV-PACK", "VERSIONS", ""),
-        [(row["slot"], row["path"], row["versions"], row["summary"]) for row in result["env_packs"]],
+        ("SLOT", "ENV-PACK", "VERSIONS", "FROM", ""),
+        [
+            (
+                row["slot"] or "?",
+                row["path"],
+                row["versions"] or "?",
+                _from(row["origin"]),
+                row["summary"] if row["loads"] else "CANNOT BE USED: " + row["problem"],
+            )
+            for row in result["env_packs"]
+        ],
     )
+
+
+def _from(origin: Any) -> str:
+    if origin is None:
+        return ""
+    unsigned = ", UNSIGNED" if origin["signed_by"] == () else ""
+    what = "executable " if origin["kind"] == "executable" else f"{origin['name']} "
+    return f"{what}{origin['version']}{unsigned}"
 
 
 def view_described(result: Any) -> None:
@@ -152,6 +169,16 @@ def view_described(result: Any) -> None:
 
     line((result["path"], "bold"), f"  fills {result['slot']}, serves {result['versions']}")
     line(result["summary"])
+    origin = result["origin"]
+    if origin is not None:
+        line(f"from {_from(origin)}, {origin['place']}")
+        if origin["signed_by"]:
+            line(f"signed by {', '.join(origin['signed_by'])}")
+    for name, schema in ((result["answers"] or {}).get("properties") or {}).items():
+        required = "required" if name in result["answers"].get("required", ()) else "may be left out"
+        kind = schema.get("type") or ("one of " + ", ".join(map(str, schema["enum"])) if "enum" in schema else "")
+        default = f", {schema['default']} by default" if "default" in schema else ""
+        line(f"answer {name} ({kind}, {required}{default}): {schema.get('description', '')}".rstrip(": "))
     for capability in result["capabilities"]:
         line(f"needs {capability['id']}: {capability['description']}")
 

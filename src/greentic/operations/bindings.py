@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from greentic.engine.bindings import Binding, past
-from greentic.envpacks.registry import EnvPack
+from greentic.envpacks.registry import Offer
 from greentic.operations.context import Context
 from greentic.spec.binding_rules import Key, key_of, name_of
 from greentic.spec.capabilities import Slot
 from greentic.spec.environment import Environment, SupersededBinding
-from greentic.spec.errors import Conflict, InvalidArgument, NotFound
+from greentic.spec.errors import Conflict, GreenticError, InvalidArgument, NotFound
 from greentic.spec.integrity import canonical_json, content_digest
 from greentic.spec.lifecycle import PRESENT
 from greentic.spec.parsing import Payload, parse_payload
@@ -32,19 +33,29 @@ EXTENSIONS = "extensions"
 
 
 def available(context: Context, slot: Slot | None = None) -> dict[str, Any]:
-    """The env-packs that are installed here."""
-    found = [_described(pack) for path in context.registry.paths() if (pack := context.registry.named(path))]
-    return {"env_packs": [row for row in found if slot is None or row["slot"] == slot.value]}
+    """The env-packs that are installed here, who offers each, and why those that cannot be loaded cannot."""
+    offers = context.registry.offers()
+    rows = [_offered(context, offer) for offer in offers]
+    return {"env_packs": [row for row in rows if slot is None or row["slot"] in (slot.value, None)]}
 
 
 def describe(context: Context, kind: str) -> dict[str, Any]:
-    """One installed env-pack, by its path or descriptor, and what a deployer of it needs to be allowed."""
-    path = kind.partition("@")[0]
+    """One installed env-pack, by its path or descriptor: who offers it, what its answers may hold, and what a deployer
+    of it needs to be allowed.
+    """
+    path, _, version = kind.partition("@")
     pack = context.registry.named(path)
     if pack is None:
-        raise _unknown(context, kind)
+        raise context.registry.unknown(kind)
+    if version:
+        context.registry.resolve(kind, pack.slot)
+    offer = next(offer for offer in context.registry.offers() if offer.path == path)
     needs = () if pack.credentials is None else pack.credentials().capabilities()
-    return {**_described(pack), "capabilities": [{"id": one.id, "description": one.description} for one in needs]}
+    return {
+        **_offered(context, offer),
+        "answers": None if pack.answers is None else dict(pack.answers()),
+        "capabilities": [{"id": one.id, "description": one.description} for one in needs],
+    }
 
 
 def change(
@@ -214,23 +225,16 @@ def _kind(context: Context, kind: Any, slot: Slot, *, allow_unknown: bool) -> st
     pack = context.registry.named(path)
     if pack is None:
         if not allow_unknown:
-            raise _unknown(context, kind)
+            error = context.registry.unknown(kind)
+            raise NotFound(
+                error.message,
+                details=error.details,
+                next_step=f"{error.next_step}; to bind it before it is installed, add --allow-unknown",
+            )
         return str(PackDescriptor.parse(kind))
     descriptor = kind if at else pack.descriptor
     context.registry.resolve(descriptor, slot)
     return descriptor
-
-
-def _unknown(context: Context, kind: str) -> NotFound:
-    from difflib import get_close_matches
-
-    known = context.registry.paths()
-    near = get_close_matches(kind.partition("@")[0], known, n=1)
-    return NotFound(
-        f"no installed env-pack is named '{kind.partition('@')[0]}'" + (f"; did you mean {near[0]}?" if near else ""),
-        details={"kind": kind, "known": list(known)},
-        next_step="install the Python distribution that provides it; to bind it before that, add --allow-unknown",
-    )
 
 
 def _leave_no_workers(environment: Environment, slot: Slot, kind: str | None, *, force: bool) -> None:
@@ -287,11 +291,21 @@ def _kept_answers(context: Context, environment_id: str, place: str, config: Map
     return reference
 
 
-def _described(pack: EnvPack) -> dict[str, Any]:
+def _offered(context: Context, offer: Offer) -> dict[str, Any]:
+    """What is known of an offer; an env-pack that cannot be used is told with its reason, and hides no other."""
+    origin = offer.origin()
+    row: dict[str, Any] = {"path": offer.path, "slot": None, "versions": None, "kind": None, "summary": ""}
+    try:
+        offer.load()
+        pack = context.registry.named(offer.path)
+        assert pack is not None
+        row |= {"slot": pack.slot.value, "versions": pack.versions, "kind": pack.descriptor, "summary": pack.summary}
+        problem = None
+    except GreenticError as error:
+        problem = error.message
     return {
-        "path": pack.path,
-        "slot": pack.slot.value,
-        "versions": pack.versions,
-        "kind": pack.descriptor,
-        "summary": pack.summary,
+        **row,
+        "origin": None if origin is None else asdict(origin),
+        "loads": problem is None,
+        **({} if problem is None else {"problem": problem}),
     }

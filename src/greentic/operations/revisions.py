@@ -9,7 +9,7 @@ from typing import Any
 
 from greentic.bundles.digests import digest_file
 from greentic.engine.revisions import label
-from greentic.operations import artifacts, names
+from greentic.operations import artifacts, names, revocations
 from greentic.operations.context import Context, desired
 from greentic.spec.deployment import BundleDeployment, Overrides
 from greentic.spec.environment import Environment
@@ -98,6 +98,11 @@ def freeze(
             )
         return _replayed(context, environment_id, known)
     prepared = artifacts.prepare(folder, environment, revision_id, archive, merged)
+    try:
+        revocations.refuse(context, environment, "bundle", prepared.digest)
+    except BaseException:
+        artifacts.discard(folder, revision_id)
+        raise
     payload = StageRevisionPayload(
         revision_id=revision_id,
         deployment_id=deployment.deployment_id,
@@ -123,6 +128,8 @@ def freeze(
 async def warm(context: Context, environment_id: str, revision: Revision, *, step: str = "") -> dict[str, Any]:
     """Start the worker, wait until it answers, record it ready. A worker that does not answer is recorded failed."""
     payload = RevisionPayload(revision_id=revision.revision_id)
+    environment = context.store.load(environment_id).environment
+    revocations.refuse(context, environment, "bundle", revision.bundle_digest)
     applied = context.apply(environment_id, "revisions", "begin-warm", payload, step=f"{step}begin")
     if context.dry_run:
         return _told(applied, revision)

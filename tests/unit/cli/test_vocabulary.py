@@ -60,7 +60,7 @@ def gtc(tmp_path: Path) -> Line:
 class TestEnvPacks:
     def test_what_is_installed_is_listed_by_slot(self, gtc: Line) -> None:
         rows = gtc.run("env-packs", "available")["env_packs"]
-        assert {row["slot"] for row in rows} == {"deployer", "secrets", "telemetry", "sessions", "state"}
+        assert {row["slot"] for row in rows} == {"deployer", "secrets", "telemetry", "sessions", "state", "revocation"}
         assert [row["path"] for row in gtc.run("env-packs", "available", "state")["env_packs"]] == [
             "greentic.state.in-memory"
         ]

@@ -5,7 +5,8 @@ What is offered through the entry points; each is imported when it is asked for.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from greentic.envpacks.registry import EnvPack
 from greentic.spec.capabilities import Slot
@@ -14,7 +15,9 @@ if TYPE_CHECKING:
     from greentic.envpacks.credentials import DeployerCredentials
     from greentic.envpacks.deployer import Deployer, DeployerContext
     from greentic.envpacks.preflight import ToolCheck
+    from greentic.envpacks.revocation import Revocation, RevocationContext
     from greentic.envpacks.secrets import Secrets, SecretsContext
+    from greentic.envpacks.state import State, StateContext
 
 VERSIONS = "^0.1.0"
 
@@ -70,6 +73,19 @@ def state_in_memory() -> EnvPack:
         slot=Slot.STATE,
         versions=VERSIONS,
         summary="keeps state in memory; it ends with the worker",
+        state=_state,
+    )
+
+
+def revocation_file() -> EnvPack:
+    """What is revoked, in a file of the environment's folder."""
+    return EnvPack(
+        path="greentic.revocation.file",
+        slot=Slot.REVOCATION,
+        versions=VERSIONS,
+        summary="refuses what stands in revocations.json of the environment's folder, read at every question",
+        revocation=_revocation,
+        answers=_revocation_answers,
     )
 
 
@@ -95,3 +111,21 @@ def _preflight() -> tuple[ToolCheck, ...]:
     from greentic.providers.local.preflight import checks
 
     return checks()
+
+
+def _state(_: StateContext) -> State:
+    from greentic.providers.local.state import MemoryState
+
+    return MemoryState()
+
+
+def _revocation(context: RevocationContext) -> Revocation:
+    from greentic.providers.local.revocation import RevocationFile
+
+    return RevocationFile(context)
+
+
+def _revocation_answers() -> Mapping[str, Any]:
+    from greentic.providers.local.revocation import ANSWERS
+
+    return ANSWERS

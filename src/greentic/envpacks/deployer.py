@@ -105,6 +105,21 @@ class DrainReport:
 
 
 @dataclass(frozen=True, slots=True)
+class KeyRotation:
+    """What became of the routers' keys: `active` signs from now on, all of `verifying` (newest first) verify, `dropped`
+    does no more (None when the ring had room). Of the routers, `acknowledged` of `expected` have them, which took so
+    many milliseconds; none are expected where none run.
+    """
+
+    active: str
+    verifying: tuple[str, ...]
+    dropped: str | None
+    acknowledged: int
+    expected: int
+    milliseconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class RevisionObservation:
     """What is seen of one revision's worker.
 
@@ -284,3 +299,11 @@ class Deployer(Protocol):
 
     async def preview(self, desired: DesiredState, revision_id: str, seconds: int) -> str:
         """A token that reaches this ready revision at any share, for `seconds`."""
+
+    async def trust_token(self, desired: DesiredState, deployment_id: str | None, seconds: int) -> str:
+        """A token that makes its bearer a trusted caller of the deployment (None: of all), for `seconds`."""
+
+    async def rotate_keys(self, desired: DesiredState, progress: Progress = silent) -> KeyRotation:
+        """Have another key sign cookies and tokens. What older keys signed stays valid until they leave the ring, and
+        no router ever meets a signature whose key it does not have.
+        """

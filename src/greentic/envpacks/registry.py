@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from greentic.envpacks.preflight import ToolCheck
     from greentic.envpacks.revocation import Revocation, RevocationContext
     from greentic.envpacks.secrets import Secrets, SecretsContext
+    from greentic.envpacks.sessions import Sessions
     from greentic.envpacks.state import State, StateContext
     from greentic.envpacks.telemetry import Telemetry
 
@@ -39,10 +40,10 @@ class EnvPack:
     """One installed env-pack.
 
     `versions` are the descriptor versions it serves, as a caret range such as `^0.1.0`. `deployer` makes the deployer,
-    `secrets` the store of secrets, `state` that of state, `revocation` the list of what is revoked, `telemetry` tells
-    the routers where spans go; each is None for packs of other slots. `credentials` makes what a deployer needs to be
-    allowed, `preflight` checks the tools it uses, `answers` gives the JSON Schema of a binding's answers. `admit`
-    refuses an environment that may not use it.
+    `secrets` the store of secrets, `state` that of state, `revocation` the list of what is revoked; `sessions` tells
+    the routers where session pins are kept (in memory without it), `telemetry` where spans go; each is None for packs
+    of other slots. `credentials` makes what a deployer needs to be allowed, `preflight` checks the tools it uses,
+    `answers` gives the JSON Schema of a binding's answers. `admit` refuses an environment that may not use it.
     """
 
     path: str
@@ -51,6 +52,7 @@ class EnvPack:
     summary: str
     deployer: Callable[[DeployerContext], Deployer] | None = None
     secrets: Callable[[SecretsContext], Secrets] | None = None
+    sessions: Callable[[], Sessions] | None = None
     credentials: Callable[[], DeployerCredentials] | None = None
     preflight: Callable[[], tuple[ToolCheck, ...]] | None = None
     telemetry: Callable[[], Telemetry] | None = None

@@ -110,8 +110,9 @@ def change(
         raise InvalidArgument("config is a mapping of names to values, or a file that holds one")
     if answers is not None and fields.get("answers_ref") is not None:
         raise InvalidArgument("--config and --answers-ref name two answers", next_step="give one of them")
-    return bindings.change(
-        invocation.context(),
+    context = invocation.context()
+    told = bindings.change(
+        context,
         invocation.environment_id,
         invocation.noun,
         verb,
@@ -120,6 +121,7 @@ def change(
         allow_unknown=allow_unknown,
         force=force,
     )
+    return bindings.followed(context, invocation.environment_id, told)
 
 
 def slot_of(word: str) -> Any:

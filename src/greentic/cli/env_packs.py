@@ -93,7 +93,9 @@ def remove_pack(invocation: Invocation, slot: str | None, note: str | None, forc
     from greentic.operations import bindings
 
     fields = {"slot": need(slot, "argument 'SLOT'"), "note": note}
-    return bindings.remove(invocation.context(), invocation.environment_id, "env-packs", fields, force=force)
+    context = invocation.context()
+    told = bindings.remove(context, invocation.environment_id, "env-packs", fields, force=force)
+    return bindings.followed(context, invocation.environment_id, told)
 
 
 @env_packs.command("rollback")
@@ -121,14 +123,16 @@ def rollback_pack(
     from greentic.operations import bindings
 
     fields = {"slot": need(slot, "argument 'SLOT'"), "to_generation": to_generation, "note": note}
-    return bindings.rollback(
-        invocation.context(),
+    context = invocation.context()
+    told = bindings.rollback(
+        context,
         invocation.environment_id,
         "env-packs",
         fields,
         allow_unknown=allow_unknown,
         force=force,
     )
+    return bindings.followed(context, invocation.environment_id, told)
 
 
 @env_packs.command("list")

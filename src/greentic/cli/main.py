@@ -27,7 +27,7 @@ OPERATIONS = {
     "deploy": ("greentic.cli.deploy:deploy", "One command from a bundle to a running worker."),
     "status": ("greentic.cli.status:status", "One tree: deployments, revisions, shares, health."),
     "watch": ("greentic.cli.watch:watch", "The dial while it works: shares, rates, errors, latency."),
-    "router": ("greentic.cli.router:router", "The routers: look at them, restart them."),
+    "router": ("greentic.cli.router:router", "The routers: look at them, restart them, turn their keys."),
     "explain": ("greentic.cli.seeing:explain", "Which revision served a request, and why."),
     "metrics": ("greentic.cli.seeing:metrics", "What was counted, as Prometheus reads it."),
     "config": ("greentic.cli.config:config", "Host settings of an environment, at a glance."),

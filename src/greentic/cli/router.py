@@ -12,7 +12,7 @@ from greentic.cli.nouns import Noun
 
 @click.group(cls=Noun)
 def router() -> None:
-    """The routers: look at them, restart them. How many: gtc op config set --router replicas=2."""
+    """The routers: look at them, restart them, turn their keys. How many: gtc op config set --router replicas=2."""
 
 
 @router.command("list")
@@ -51,6 +51,18 @@ def restart(invocation: Invocation, grace: str | int | None) -> Any:
     return routers.restart(invocation.context(), invocation.environment_id, given)
 
 
+@router.command("rotate-keys")
+@verb("router", "rotate-keys", changes=True, view=lambda result: _view_rotated(result))
+def rotate_keys(invocation: Invocation) -> Any:
+    """Sign cookies, previews and trust tokens with a new key; what older keys signed stays valid.
+
+    The last four keys verify. Visitors keep their revision, and callers with a key their place.
+    """
+    from greentic.operations import router_keys as operations
+
+    return operations.rotate(invocation.context(), invocation.environment_id)
+
+
 def _view_list(result: Any) -> None:
     from greentic.cli.tables import line, table
 
@@ -87,6 +99,23 @@ def _view_restarted(result: Any) -> None:
         line((one["name"], "bold"), f"  process {one['process_id']}{was}")
     count = f"{len(restarted)} {'router' if len(restarted) == 1 else 'routers'}"
     line(f"{count} restarted; the old ones finish within {result['grace_seconds']} s")
+
+
+def _view_rotated(result: Any) -> None:
+    from greentic.cli.tables import line
+
+    if not result["rotated"]:
+        line("a new key would sign")
+        return
+    routers = f" on {result['acknowledged']}/{result['expected']} routers in {result['milliseconds']:.0f} ms"
+    line(
+        (f"signing with {result['active']}", "green"),
+        routers if result["expected"] else ", from the next start on",
+    )
+    older = [kid for kid in result["verifying"] if kid != result["active"]]
+    line((f"still valid: what {', '.join(older)} signed", "dim"))
+    if result["dropped"] is not None:
+        line((f"no longer valid: what {result['dropped']} signed", "dim"))
 
 
 def _duration(seconds: float) -> str:

@@ -71,8 +71,8 @@ def tree(result: Any) -> Any:
             f"  {deployment['url'] or ','.join(deployment['path_prefixes'])}  {generation}",
         )
         table = Table(box=None, show_edge=False, pad_edge=False, header_style="dim")
-        for column in ("", "SHARE", "STATE", "HEALTH", "VERSION", "AGE", "REQUESTS", "ERRORS", "P99", ""):
-            right = column in {"SHARE", "AGE", "REQUESTS", "ERRORS", "P99"}
+        for column in ("", "SHARE", "STATE", "HEALTH", "VERSION", "AGE", "REQUESTS", "ERRORS", "P99", "PINS", ""):
+            right = column in {"SHARE", "AGE", "REQUESTS", "ERRORS", "P99", "PINS"}
             table.add_column(column, no_wrap=True, justify="right" if right else "left")
         for revision in deployment["revisions"]:
             table.add_row(
@@ -85,10 +85,16 @@ def tree(result: Any) -> Any:
                 cell(revision.get("requests")),
                 cell(revision.get("errors")),
                 milliseconds(revision.get("p99_ms")),
+                cell(_pins(revision.get("pins"))),
                 Text(revision["detail"].splitlines()[0][:100] if revision["detail"] else "", style="dim"),
             )
         root.add(Group(head, table) if deployment["revisions"] else head)
     return root
+
+
+def _pins(pins: Any) -> int | None:
+    """How many live pins visitors hold, of whatever kind; None where nobody knows."""
+    return None if pins is None else sum(pins.values())
 
 
 def _routers(result: Any) -> str:

@@ -206,6 +206,23 @@ def preview(invocation: Invocation, deployment: str | None, revision: str | None
     )
 
 
+@traffic.command("trust-token")
+@click.argument("deployment", metavar="[NAME]", required=False, shell_complete=complete_deployment)
+@click.option("--for", "lifetime", default="1h", show_default=True, metavar="TIME", help="How long it is believed.")
+@verb("traffic", "trust-token", view=lambda result: _view_trusted(result), answers={"deployment_id": "deployment"})
+def trust_token(invocation: Invocation, deployment: str | None, lifetime: str) -> Any:
+    """Print a token that makes its bearer a trusted caller of NAME, or of every deployment.
+
+    Sent in the header x-greentic-trust, it lets x-greentic-revision name any revision that is served, and
+    x-greentic-user say who the user is. Whoever has it can do so: keep it as you keep a password.
+    """
+    from greentic.operations import router_keys as operations
+
+    return operations.trust_token(
+        invocation.context(), invocation.environment_id, deployment, seconds=seconds(lifetime)
+    )
+
+
 def _entries(result: Any) -> str:
     from greentic.spec.weights import format_share
 
@@ -329,3 +346,11 @@ def _view_preview(result: Any) -> None:
     host = f" (Host: {result['host']})" if "host" in result else ""
     click.echo(result["url"] + host)
     line((f"reaches {result['name']} for {result['expires_in_seconds']} s, whatever its share", "dim"))
+
+
+def _view_trusted(result: Any) -> None:
+    from greentic.cli.tables import line
+
+    click.echo(f"x-greentic-trust: {result['header']['x-greentic-trust']}")
+    scope = f"of {result['bundle_id']}" if result["bundle_id"] is not None else "of every deployment"
+    line((f"its bearer is a trusted caller {scope} for {result['expires_in_seconds']} s", "dim"))

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from greentic.engine.bindings import Binding, past
+from greentic.envpacks.answers import answers_at
 from greentic.envpacks.registry import Offer
 from greentic.operations.context import Context
+from greentic.operations.following import follow
 from greentic.spec.binding_rules import Key, key_of, name_of
 from greentic.spec.capabilities import Slot
 from greentic.spec.environment import Environment, SupersededBinding
@@ -86,6 +88,7 @@ def change(
     payload = _changing(noun, verb, wanted)
     if verb == "update":
         _leave_no_workers(environment, slot, str(wanted["kind"]), force=force)
+    _answers_work(context, environment, slot, payload.kind, payload.answers_ref, config)
     if config is not None:
         place = f"{noun}/{_folder(payload)}"
         wanted["answers_ref"] = _kept_answers(context, environment_id, place, config)
@@ -136,7 +139,15 @@ def rollback(
     if target is not None:
         _kind(context, target.kind, key[0], allow_unknown=allow_unknown)
         _leave_no_workers(environment, key[0], target.kind, force=force)
+        _answers_work(context, environment, key[0], target.kind, target.answers_ref, None)
     return _told(context, environment_id, noun, "rollback", payload)
+
+
+async def followed(context: Context, environment_id: str, told: dict[str, Any]) -> dict[str, Any]:
+    """`told`, what a change of a binding came to, once a running data plane follows it."""
+    if told["binding"].get("slot") == Slot.SESSIONS.value:
+        await follow(context, context.store.load(environment_id))
+    return told
 
 
 def list_(context: Context, environment_id: str, noun: str) -> dict[str, Any]:
@@ -235,6 +246,23 @@ def _kind(context: Context, kind: Any, slot: Slot, *, allow_unknown: bool) -> st
     descriptor = kind if at else pack.descriptor
     context.registry.resolve(descriptor, slot)
     return descriptor
+
+
+def _answers_work(
+    context: Context,
+    environment: Environment,
+    slot: Slot,
+    kind: str,
+    reference: str | None,
+    config: Mapping[str, Any] | None,
+) -> None:
+    """Refuse what the routers could not open: they would go on without it, and nobody would look there."""
+    pack = context.registry.named(kind.partition("@")[0]) if slot is Slot.SESSIONS else None
+    if pack is None or pack.sessions is None:
+        return
+    name = environment.environment_id
+    answers = config if config is not None else answers_at(context.store.artifacts(name), reference, kind)
+    pack.sessions().check(name, answers)
 
 
 def _leave_no_workers(environment: Environment, slot: Slot, kind: str | None, *, force: bool) -> None:

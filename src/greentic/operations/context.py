@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from greentic.engine.command import Command
+from greentic.envpacks.answers import answers_at
 from greentic.envpacks.deployer import Deployer, DeployerContext, DesiredState, Progress, silent
 from greentic.envpacks.registry import Registry
 from greentic.spec.capabilities import Slot
 from greentic.spec.environment import ExtensionBinding, PackBinding
-from greentic.spec.errors import CorruptDocument
 from greentic.spec.parsing import Payload
 from greentic.store.contract import Applied, Complete, Store, Stored
 
@@ -88,17 +87,7 @@ class Context:
 
     def answers(self, binding: PackBinding | ExtensionBinding | None, folder: Path) -> dict[str, Any]:
         """The answers of a binding; none when it has none, CorruptDocument when they cannot be read."""
-        if binding is None or binding.answers_ref is None:
-            return {}
-        try:
-            found = json.loads((folder / binding.answers_ref).read_bytes())
-        except (OSError, ValueError) as error:
-            raise CorruptDocument(
-                f"the answers of {binding.kind} ({binding.answers_ref}) cannot be read: {error}"
-            ) from None
-        if not isinstance(found, dict):
-            raise CorruptDocument(f"the answers of {binding.kind} ({binding.answers_ref}) are not an object")
-        return found
+        return {} if binding is None else answers_at(folder, binding.answers_ref, binding.kind)
 
     def with_key(self, suffix: str) -> Context:
         """The same surroundings for a part of a larger verb, with a key of its own."""

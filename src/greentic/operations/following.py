@@ -8,7 +8,7 @@ from greentic.operations.context import Context, desired
 from greentic.spec.capabilities import Slot
 from greentic.spec.configuration import SetConfigPayload
 from greentic.spec.payloads import UpdateEnvironmentPayload
-from greentic.store.contract import Applied
+from greentic.store.contract import Applied, Stored
 
 
 async def change_host(
@@ -23,7 +23,7 @@ async def change_host(
     return context.apply(environment_id, noun, verb, payload)
 
 
-async def follow(context: Context, applied: Applied) -> None:
+async def follow(context: Context, applied: Applied | Stored) -> None:
     """Bring a running data plane to what was just recorded; one that is down learns it when it starts."""
     if context.dry_run or applied.environment.binding(Slot.DEPLOYER) is None:
         return

@@ -222,17 +222,12 @@ class Exchange:
             table, deployment, pins = gateway.table, self.deployment, gateway.pins
             assert deployment is not None
             assert decision.promise is not None
-            now = time.time()
-            admissible = deployment.admissible(now)
-            if self.trusted:
-                pin = await pins.store.try_pin(deployment.scope, hint, decision.promise, admissible, now)
-            else:
-                pin = await pins.store.lookup(deployment.scope, hint, admissible, now)
+            pin = await pins.ask(deployment, hint, decision.promise if self.trusted else None)
             if self._over:
                 return
             if gateway.table is table:
                 self._pinning = hint if pin is None and not self.trusted else None
-                decision = in_session(deployment, decision, pin, now)
+                decision = in_session(deployment, decision, pin, time.time())
                 break
             try:
                 facts, decision = self._route()

@@ -25,12 +25,13 @@ from greentic.router.ended import Ended, ring
 from greentic.router.lease import Lease, Readiness
 from greentic.router.limits import Limits
 from greentic.router.phases import IDLE
-from greentic.router.pins import Pin
+from greentic.router.pins import Pin, PinSettings
 from greentic.router.pool import UpstreamPool
-from greentic.router.session_pins import SessionPins, document
+from greentic.router.session_pins import SessionPins
 from greentic.router.table import RoutingTable
 from greentic.router.tally import Tally
 from greentic.router.tls import TlsMaterial, context_of
+from greentic.spec.errors import SpecViolation
 
 if TYPE_CHECKING:
     from greentic.router.client import ClientConnection
@@ -68,7 +69,7 @@ class Gateway:
         self._pools: dict[str, UpstreamPool] = {}
         self._tallies: dict[str, Tally] = {}
         self._unrouted: dict[str, int] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[object]] = set()
         self._began = self.now
         self._request_ids = itertools.count(1)
         self._request_prefix = os.urandom(6).hex().encode()
@@ -119,7 +120,7 @@ class Gateway:
             pool.retired = True
         return pool
 
-    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def spawn(self, work: Coroutine[Any, Any, object]) -> None:
         """Run `work` beside; kept until it ends."""
         task = self._loop.create_task(work)
         self._tasks.add(task)
@@ -129,7 +130,7 @@ class Gateway:
         """Keep `promise` for the session of `hint`, unless it has a pin by now; nobody waits for it."""
         pins = self.pins
         if pins.local is None:
-            self.spawn(pins.pin(deployment, hint, promise))
+            self.spawn(pins.ask(deployment, hint, promise))
         else:
             now = time.time()
             pins.local.put(deployment.scope, hint, promise, deployment.admissible(now), now)
@@ -144,10 +145,7 @@ class Gateway:
         began = time.perf_counter()
         compiled = compile_table(RoutingTable.parse(table), self.table)
         self._secure(compiled.source.tls)
-        if compiled.source.pins != self.pins.settings:
-            opened = SessionPins(compiled.source.pins)
-            self.spawn(self.pins.close())
-            self.pins = opened
+        warnings = [*compiled.warnings(), *self._keep_pins_at(compiled.source.pins)]
         pools: dict[str, UpstreamPool] = {}
         for deployment in compiled.deployments.values():
             for revision in deployment.revisions:
@@ -170,7 +168,7 @@ class Gateway:
             "version": compiled.source.version,
             "generations": self._generations(),
             "compile_ms": round((time.perf_counter() - began) * 1000, 3),
-            "warnings": compiled.warnings(),
+            "warnings": warnings,
         }
 
     def _secure(self, material: TlsMaterial | None) -> None:
@@ -186,6 +184,20 @@ class Gateway:
             for client in self._clients:
                 client.outdate(unproven=unproven)
 
+    def _keep_pins_at(self, settings: PinSettings) -> list[str]:
+        """Open the store of session pins that a table names. One that cannot be opened stands in no table's way: pins
+        stay where they are, a warning says why, and the next table tries again.
+        """
+        if settings == self.pins.settings:
+            return []
+        try:
+            opened = SessionPins(settings)
+        except SpecViolation as error:
+            return [error.message]
+        self.spawn(self.pins.close())
+        self.pins = opened
+        return []
+
     def report(self) -> dict[str, Any]:
         """Everything counted since the start; see `greentic.router.report`."""
         from greentic.router.report import build_report
@@ -198,7 +210,7 @@ class Gateway:
             unrouted=self._unrouted,
             tallies=self._tallies,
             pins=self._live_pins(),
-            sessions=document(self.pins),
+            sessions=self.pins.document(),
             access_log=self.access_log,
             readiness=self._judge(),
             lease_seconds_left=self.lease.seconds_left(self._loop.time()),

@@ -21,7 +21,9 @@ VERIFIED_LIMIT: Final = 8192
 T = TypeVar("T")
 
 _URL_SAFE = bytes.maketrans(b"+/", b"-_")
-_STANDARD = bytes.maketrans(b"-_", b"+/")
+_STANDARD = bytes.maketrans(b"-_+/=", b"+/!!!")
+"""What is not of the URL-safe alphabet becomes what is of none."""
+_PADDING = (b"", b"=", b"==", b"===")
 _BLOCK_BYTES = 64
 _INNER_PAD = bytes(value ^ 0x36 for value in range(256))
 _OUTER_PAD = bytes(value ^ 0x5C for value in range(256))
@@ -34,9 +36,7 @@ def encode(data: bytes) -> bytes:
 
 def decode(text: bytes) -> bytes:
     """The bytes of base64url text without padding. Raises ValueError when it is anything else."""
-    if b"+" in text or b"/" in text or b"=" in text:
-        raise ValueError("not base64url without padding")
-    return binascii.a2b_base64(text.translate(_STANDARD) + b"=" * (-len(text) % 4), strict_mode=True)
+    return binascii.a2b_base64(text.translate(_STANDARD) + _PADDING[-len(text) % 4], strict_mode=True)
 
 
 class SigningKey:
@@ -85,7 +85,10 @@ class KeyRing:
         """Whether any key of the ring made `signature` (raw bytes) over `message`; each comparison in
         constant time.
         """
-        return any(compare_digest(key.sign(message), signature) for key in self.keys)
+        for key in self.keys:  # noqa: SIM110 (a generator costs as much as the hash)
+            if compare_digest(key.sign(message), signature):
+                return True
+        return False
 
 
 class Verified(Generic[T]):

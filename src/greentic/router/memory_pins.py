@@ -43,10 +43,10 @@ class MemoryPins:
         held = self.look(scope, hint, admissible, now)
         if held is not None:
             return held
-        if pin.expires <= now:
-            return None
         key = (scope, hint)
         self._drop(key)
+        if pin.expires <= now:
+            return None
         self._forget_ended(now)
         if sum(self._held.get(scope, {}).values()) >= self._cap:
             self._skipped += 1

@@ -5,6 +5,7 @@ offers. Counts of a store that has to be waited for are fetched now and then, so
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Iterable, Mapping
 from importlib.metadata import entry_points
@@ -16,6 +17,10 @@ from greentic.router.pins import ENTRY_POINTS, IN_MEMORY, Pin, PinScope, PinSett
 from greentic.spec.errors import SpecViolation
 
 COUNT_SECONDS: Final = 5.0
+LONGEST_SECONDS: Final = 2.0
+"""The end of any store's patience: beyond what each may take by its own settings."""
+
+_log = logging.getLogger(__name__)
 
 
 class SessionPins:
@@ -27,14 +32,27 @@ class SessionPins:
         self.settings = settings
         self.local = MemoryPins() if settings.kind == IN_MEMORY.kind else None
         self.store: PinStore = self.local if self.local is not None else _opened(settings)
+        self._broken: dict[str, int] = {}
         self._counts: dict[PinScope, Mapping[str, int]] = {}
         self._counting: asyncio.Task[None] | None = None
         self._counted = float("-inf")
 
-    async def pin(self, deployment: CompiledDeployment, hint: bytes, promise: Pin) -> None:
-        """Keep `promise` for a session that has no pin, in a store that is waited for."""
+    async def ask(self, deployment: CompiledDeployment, hint: bytes, promise: Pin | None) -> Pin | None:
+        """The session's pin that holds; with a `promise`, that one is kept when there is none. For a store that is
+        waited for, which may not raise and may not take long: one that does has no pin.
+        """
         now = time.time()
-        await self.store.try_pin(deployment.scope, hint, promise, deployment.admissible(now), now)
+        admissible = deployment.admissible(now)
+        try:
+            async with asyncio.timeout(LONGEST_SECONDS):
+                if promise is None:
+                    return await self.store.lookup(deployment.scope, hint, admissible, now)
+                return await self.store.try_pin(deployment.scope, hint, promise, admissible, now)
+        except Exception as error:
+            kind = type(error).__name__
+            _log.warning("session pins: %s broke its contract (%s)", self.settings.kind, kind)
+            self._broken[kind] = self._broken.get(kind, 0) + 1
+            return None
 
     def counts(self, deployment: CompiledDeployment, now: float) -> Mapping[str, int]:
         """Live pins by revision; of a store that is waited for, as it was at most a little over COUNT_SECONDS ago."""
@@ -47,6 +65,11 @@ class SessionPins:
         if self.local is None and now - self._counted >= COUNT_SECONDS and self._counting is None:
             self._counted = now
             self._counting = asyncio.get_running_loop().create_task(self._count([one.scope for one in deployments]))
+
+    def document(self) -> dict[str, Any]:
+        """What a report says of the store."""
+        told = self.store.document()
+        return {"kind": self.settings.kind, **told, "failures": {**told.get("failures", {}), **self._broken}}
 
     async def close(self) -> None:
         """Let go of the store."""
@@ -63,6 +86,8 @@ class SessionPins:
                 if found:
                     counts[scope] = found
             self._counts = counts
+        except Exception as error:
+            _log.warning("session pins: %s broke its contract (%s)", self.settings.kind, type(error).__name__)
         finally:
             self._counting = None
 
@@ -77,8 +102,3 @@ def _opened(settings: PinSettings) -> PinStore:
                 "pins", f"the session pins of {settings.kind} cannot be opened here ({type(error).__name__})"
             ) from None
     raise SpecViolation("pins", f"no installed distribution offers session pins of the kind {settings.kind}")
-
-
-def document(pins: SessionPins) -> dict[str, Any]:
-    """What a report says of the store."""
-    return {"kind": pins.settings.kind, **pins.store.document()}

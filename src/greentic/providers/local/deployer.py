@@ -20,6 +20,7 @@ from greentic.envpacks.deployer import (
     DesiredState,
     DrainReport,
     Explanation,
+    KeyRotation,
     Observation,
     Progress,
     Receipt,
@@ -38,6 +39,7 @@ STOP_SECONDS = 30.0
 END_SECONDS = 5.0
 OBSERVE_SECONDS = 10.0
 LONGEST_PREVIEW_SECONDS = 7 * 24 * 3600
+LONGEST_TRUST_SECONDS = 90 * 24 * 3600
 
 
 class LocalProcessDeployer:
@@ -216,9 +218,34 @@ class LocalProcessDeployer:
             )
         if not 0 < seconds <= LONGEST_PREVIEW_SECONDS:
             raise InvalidArgument(f"a preview lasts 1 to {LONGEST_PREVIEW_SECONDS} seconds")
-        from greentic.providers.local.previews import token
+        from greentic.providers.local.tokens import token
 
         return token(self._layout.keys, revision.deployment_id, revision_id, int(time.time()) + seconds)
+
+    async def trust_token(
+        self,
+        desired: DesiredState,  # noqa: ARG002
+        deployment_id: str | None,
+        seconds: int,
+    ) -> str:
+        """A token for a trusted caller, valid for `seconds` (at most a quarter of a year)."""
+        if not 0 < seconds <= LONGEST_TRUST_SECONDS:
+            raise InvalidArgument(f"trust lasts 1 to {LONGEST_TRUST_SECONDS} seconds")
+        from greentic.providers.local.tokens import trust_token
+
+        return trust_token(self._layout.keys, self._environment_id, deployment_id, int(time.time()) + seconds)
+
+    async def rotate_keys(self, desired: DesiredState, progress: Progress = silent) -> KeyRotation:
+        """Turn the key ring; by the runtime when it is there, so that its routers follow."""
+        try:
+            told = await self._call("rotate_keys", desired, progress)
+            return KeyRotation(**{**told, "verifying": tuple(told["verifying"])})
+        except client.NotRunning:
+            from greentic.providers.local import keys
+
+            dropped = keys.stage(self._layout.keys)
+            turned = keys.activate(self._layout.keys)
+            return KeyRotation(turned["active"], keys.kids(turned), dropped, 0, 0, 0.0)
 
     async def _ask(self, method: str, desired: DesiredState, progress: Progress, **params: Any) -> Any:
         """Ask the runtime, which is started when it is not there."""

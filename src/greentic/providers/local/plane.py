@@ -14,9 +14,18 @@ from collections.abc import Callable, Coroutine, Iterable
 from datetime import UTC, datetime
 from typing import Any
 
-from greentic.envpacks.deployer import DesiredState, DrainReport, Observation, Progress, Receipt, RouterRestart, silent
+from greentic.envpacks.deployer import (
+    DesiredState,
+    DrainReport,
+    KeyRotation,
+    Observation,
+    Progress,
+    Receipt,
+    RouterRestart,
+    silent,
+)
 from greentic.providers.local import desired as kept
-from greentic.providers.local import keys, listening, survivors
+from greentic.providers.local import keys, listening, sessions, survivors
 from greentic.providers.local.certificates import CHECK_SECONDS, Certificates
 from greentic.providers.local.endpoint import Endpoint
 from greentic.providers.local.journal import Journal
@@ -59,6 +68,8 @@ class DataPlane:
         self._options: dict[str, Any] | None = None
         self._certificates = Certificates()
         self._served: str | None = None
+        self._secret: dict[str, Any] | None = None
+        self._pins: dict[str, Any] | None = None
         self._draining: set[str] = set()
         self._ended: dict[str, Lifecycle] = {}
         self._warming: set[str] = set()
@@ -248,6 +259,19 @@ class DataPlane:
             progress(f"ending {len(workers)} {'worker' if len(workers) == 1 else 'workers'}")
         await self._workers.end_all()
 
+    async def rotate_keys(self, progress: Progress) -> KeyRotation:
+        """See `Deployer.rotate_keys`: every router has the new key before any signs with it."""
+        began = time.monotonic()
+        self._require_open()
+        dropped = keys.stage(self._layout.keys)
+        progress("giving the new key to the routers")
+        await self.publish()
+        turned = keys.activate(self._layout.keys)
+        progress(f"signing with {turned['active']}")
+        count = len((await self.publish()).routers)
+        spent = round((time.monotonic() - began) * 1000, 3)
+        return KeyRotation(turned["active"], keys.kids(turned), dropped, count, count, spent)
+
     # The table
 
     async def publish(self) -> Served:
@@ -260,21 +284,32 @@ class DataPlane:
         options = self._router_options()
         tls = self._tls()
         served = tls.fingerprint if tls is not None else None
-        if (rows, options, served) != (self._published, self._options, self._served):
+        secret = {"keys": keys.ensure(self._layout.keys), "pins": self._session_pins()}
+        given = (rows, options, served, secret)
+        if given != (self._published, self._options, self._served, self._secret):
             self._version += 1
-            self._published, self._options, self._served = rows, options, served
+            self._published, self._options, self._served, self._secret = given
         elif (known := self._routers.served(self._version)) is not None:
             return known
         return await self._routers.publish(
             {
                 "version": self._version,
                 "env_id": self.desired.environment.environment_id,
-                "keys": keys.ensure(self._layout.keys),
                 "deployments": rows,
                 "options": options,
                 "tls": dataclasses.asdict(tls) if tls is not None else None,
+                **secret,
             }
         )
+
+    def _session_pins(self) -> dict[str, Any] | None:
+        """Where routers keep session pins. A binding that cannot be followed holds no table up: the last one that could
+        be is followed on."""
+        try:
+            self._pins = sessions.pins(self.desired.environment, self._layout.folder)
+        except GreenticError as error:
+            self._journal.event("session-pins-failed", reason=error.message)
+        return self._pins
 
     def _tls(self) -> TlsMaterial | None:
         settings = self.desired.environment.host_config.router
@@ -297,6 +332,7 @@ class DataPlane:
         host = self.desired.environment.host_config
         return {
             "stamp_revision": bool(host.stamp_revision),
+            "secure_cookies": (host.public_base_url or "").startswith("https:"),
             "replica": {"count": host.routers},
             "trusted_callers": list(host.router.trusted_callers or ()) if host.router else [],
             "trusted_proxies": list(host.router.trusted_proxies or ()) if host.router else [],

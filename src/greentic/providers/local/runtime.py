@@ -171,6 +171,9 @@ def _handlers(plane: DataPlane, stopped: asyncio.Event, ended: asyncio.Event) ->
         body, _type = await plane.endpoint.text()
         return body.decode()
 
+    async def rotate_keys(_: Mapping[str, Any], progress: Progress) -> Any:
+        return wire.fields(await plane.rotate_keys(progress))
+
     async def restart_routers(params: Mapping[str, Any], progress: Progress) -> Any:
         seconds = params.get("grace_seconds")
         if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 <= seconds <= 86_400:
@@ -182,7 +185,19 @@ def _handlers(plane: DataPlane, stopped: asyncio.Event, ended: asyncio.Event) ->
         await ended.wait()
         return True
 
-    handlers = (warm, drain, archive, apply_traffic_split, reconcile, observe, explain, metrics, restart_routers, stop)
+    handlers = (
+        warm,
+        drain,
+        archive,
+        apply_traffic_split,
+        reconcile,
+        observe,
+        explain,
+        metrics,
+        restart_routers,
+        rotate_keys,
+        stop,
+    )
     return {handler.__name__: handler for handler in handlers}
 
 

@@ -15,6 +15,7 @@ from typing import Any
 from greentic.envpacks.deployer import (
     DesiredState,
     DrainReport,
+    KeyRotation,
     Notice,
     Observation,
     Receipt,
@@ -48,7 +49,7 @@ def desired_from(document: Any) -> DesiredState:
     return DesiredState(environment, document["generation"])
 
 
-def fields(value: Receipt | DrainReport | RouterRestart) -> dict[str, Any]:
+def fields(value: Receipt | DrainReport | KeyRotation | RouterRestart) -> dict[str, Any]:
     """A receipt or a report, as JSON values."""
     return dataclasses.asdict(value)
 

@@ -36,15 +36,8 @@ class Signing(FilesStore):
     """A store whose every change is completed as the operations complete theirs."""
 
     def apply(self, command: Command, **expected: Any) -> Any:
-        complete = seeding(create=True) if command.noun == "env" else revenue.signing(_Context(self), ID)
+        complete = seeding(create=True) if command.noun == "env" else revenue.signing(ID)
         return super().apply(command, **expected, complete=complete)
-
-
-@dataclass(frozen=True)
-class _Context:
-    """The only thing of a context that signing looks at."""
-
-    store: FilesStore
 
 
 @dataclass(frozen=True)
@@ -100,7 +93,7 @@ def proven(scenario: Scenario, root: Path) -> None:
         return
     environment = store.load(ID).environment
     for bundle_id, customer_id, deployment in revenue.pairs(environment):
-        _, report = revenue.verify(environment, store.artifacts(ID), bundle_id, customer_id, deployment)
+        _, report = revenue.verify(environment, store.files(ID), bundle_id, customer_id, deployment)
         assert report.ok, report.finding
     for deployment in environment.bundles:
         assert deployment.revenue_policy_ref, "a deployment without its policy"

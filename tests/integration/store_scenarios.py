@@ -18,7 +18,7 @@ from greentic.store.backup import Rule
 from greentic.store.conformance import WALK
 from greentic.store.files import FilesStore
 from greentic.store.io import FileSystem
-from greentic.store.restoring import Backups
+from greentic.store.restoring import FolderBackups
 from greentic.store.transaction import Settings
 
 ID = WALK.environment_id
@@ -36,12 +36,12 @@ def applying(command: Command) -> Act:
 
 def restoring(store: FilesStore) -> Any:
     """Restore the newest backup."""
-    return Backups(store).restore(ID, idempotency_key="restore", actor="me").result
+    return FolderBackups(store).restore(ID, idempotency_key="restore", actor="me").result
 
 
 def keeping(store: FilesStore) -> Any:
     """Make a backup that no rule removes."""
-    return Backups(store).create(ID, idempotency_key="keep", actor="me")
+    return FolderBackups(store).create(ID, idempotency_key="keep", actor="me").result["backup"]
 
 
 def changing_twice(store: FilesStore) -> Any:

@@ -168,7 +168,9 @@ def test_writers_at_once_end_up_in_one_chain(place):
     assert environment.bundles[0].revenue_policy_ref.endswith("/v10.json.sig")
     from greentic.operations import revenue
 
-    documents, report = revenue.verify(environment, place / ID, "helpdesk", "acme", environment.bundles[0])
+    documents, report = revenue.verify(
+        environment, FilesStore(place).files(ID), "helpdesk", "acme", environment.bundles[0]
+    )
     assert report.ok, report.finding
     assert len(documents) == 10
     assert not list((place / ID).rglob("*.aside"))

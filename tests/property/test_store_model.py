@@ -15,7 +15,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initial
 from greentic.spec.errors import Conflict, CorruptDocument, InvalidArgument, NotFound
 from greentic.store.conformance import Walk
 from greentic.store.files import FilesStore
-from greentic.store.restoring import Backups
+from greentic.store.restoring import FolderBackups
 
 NAMES = st.sampled_from(["dev", "prod", "local"])
 TITLES = st.sampled_from(["a", "b", "c", "ü – \u2028", '"quoted"\\'])
@@ -124,7 +124,7 @@ class Places(RuleBasedStateMachine):
                 self.store.apply(Walk(name).rename("x", key=self.fresh()))
             (listed,) = (found for found in self.store.list() if found.environment_id == name)
             assert listed.error is not None
-            applied = Backups(self.store).restore(name, idempotency_key=self.fresh(), actor="me")
+            applied = FolderBackups(self.store).restore(name, idempotency_key=self.fresh(), actor="me")
             self.model[name].append(self.backups[name][-1])
             assert applied.generation == len(self.model[name])
 

@@ -46,7 +46,7 @@ def check(context: Context, environment_id: str, head: Path | None = None) -> di
     data = heads.read(store.artifacts(environment_id)) if head is None else _content(head)
     report = store.verify_audit(environment_id)
     environment = store.load(environment_id).environment
-    root = trust_root.present(environment, store.artifacts(environment_id))
+    root = trust_root.present(environment, store.files(environment_id))
     signed = None if data is None else _signed(data, root, environment_id)
     if report.ok and signed is not None and signed.anchor != report.head:
         report = trail.verify(signed.anchor)
@@ -68,7 +68,7 @@ def check_export(
         root = trust.read(_content(trusted), str(trusted))
     elif environment_id is not None:
         environment = context.store.load(environment_id).environment
-        root = trust_root.present(environment, context.store.artifacts(environment_id))
+        root = trust_root.present(environment, context.store.files(environment_id))
     data = signed_heads.at_end_of(path)
     if data is None and trusted is not None:
         raise CorruptDocument(

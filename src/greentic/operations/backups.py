@@ -7,27 +7,28 @@ from typing import Any
 from greentic.operations.context import Context
 from greentic.operations.following import follow
 from greentic.operations.kept import files
-from greentic.store.backup import Backup, Rule
-from greentic.store.restoring import Backups
+from greentic.store.backup import Rule
+from greentic.store.contract import Backup
+from greentic.store.restoring import FolderBackups
 
 
 def list_(context: Context, environment_id: str) -> dict[str, Any]:
     """Every backup, oldest first."""
-    kept = Backups(files(context)).list(environment_id)
+    kept = FolderBackups(files(context)).list(environment_id)
     return {"environment_id": environment_id, "backups": [_document(backup) for backup in kept]}
 
 
 def create(context: Context, environment_id: str) -> dict[str, Any]:
     """Keep the present state until somebody removes it."""
-    name = Backups(files(context)).create(
+    applied = FolderBackups(files(context)).create(
         environment_id, idempotency_key=context.step_key(""), actor=context.actor, dry_run=context.dry_run
     )
-    return {"environment_id": environment_id, "backup": name}
+    return {"environment_id": environment_id, "backup": applied.result["backup"]}
 
 
 async def restore(context: Context, environment_id: str, name: str | None) -> dict[str, Any]:
     """Make a backup the present state (None: the newest trustworthy one); a running data plane follows."""
-    applied = Backups(files(context)).restore(
+    applied = FolderBackups(files(context)).restore(
         environment_id,
         name,
         idempotency_key=context.step_key(""),
@@ -46,7 +47,7 @@ async def restore(context: Context, environment_id: str, name: str | None) -> di
 
 def prune(context: Context, environment_id: str, last: int, days: int) -> dict[str, Any]:
     """Remove the backups of changes beyond the newest `last` and the newest of each of `days` days."""
-    removed = Backups(files(context)).prune(
+    removed = FolderBackups(files(context)).prune(
         environment_id,
         Rule(last, days),
         idempotency_key=context.step_key(""),

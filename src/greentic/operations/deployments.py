@@ -78,7 +78,7 @@ async def add(
         config_overrides=config_overrides or {},
     )
     applied = context.apply(
-        environment_id, "bundles", "add", payload, step=step, complete=revenue.signing(context, environment_id)
+        environment_id, "bundles", "add", payload, step=step, complete=revenue.signing(environment_id)
     )
     await follow(context, applied)
     added = BundleDeployment.model_validate(applied.result["deployment"])
@@ -104,9 +104,7 @@ async def update(
         revenue_share=revenue_share,
         config_overrides=config_overrides,
     )
-    applied = context.apply(
-        environment_id, "bundles", "update", payload, complete=revenue.signing(context, environment_id)
-    )
+    applied = context.apply(environment_id, "bundles", "update", payload, complete=revenue.signing(environment_id))
     await follow(context, applied)
     updated = names.deployment(applied.environment, deployment.deployment_id)
     return {**summary(applied.environment, updated), "generation": applied.generation}

@@ -62,7 +62,7 @@ async def examine(context: Context, environment_id: str, *, live: bool = True) -
         found += _files(folder, environment)
         found += _lifecycles(environment)
         found += _channel(folder)
-        found += doctor_trust.findings(context, environment, folder, judge_head=not logged)
+        found += doctor_trust.findings(context, environment, judge_head=not logged)
         if live:
             found += await _live(context, stored)
     return {

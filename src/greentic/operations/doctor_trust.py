@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 from greentic.engine.trust_root import find, restoring
 from greentic.operations import audit, revenue, trust_root
@@ -11,23 +10,25 @@ from greentic.operations.context import Context
 from greentic.operations.findings import Finding
 from greentic.spec.environment import Environment
 from greentic.spec.errors import GreenticError
+from greentic.store.contract import Files
 from greentic.trust import keys
 from greentic.trust.errors import OperatorKeyError
 from greentic.trust.root import TrustRoot
 
 
-def findings(context: Context, environment: Environment, folder: Path, *, judge_head: bool = True) -> Iterator[Finding]:
+def findings(context: Context, environment: Environment, *, judge_head: bool = True) -> Iterator[Finding]:
     """Each finding with its fix. `judge_head` is False for a log of which it is known that it does not hold."""
     if judge_head:
         yield from _head(context, environment.environment_id)
+    files = context.store.files(environment.environment_id)
     try:
-        root = trust_root.present(environment, folder)
+        root = trust_root.present(environment, files)
     except GreenticError as error:
         fix = f"gtc op backup restore {environment.environment_id}"
         yield Finding("trust-root", "error", "trust root", error.message, fix)
         return
     yield from _operator(environment, root)
-    yield from _policies(environment, folder, root)
+    yield from _policies(environment, files, root)
 
 
 def _operator(environment: Environment, root: TrustRoot) -> Iterator[Finding]:
@@ -49,7 +50,7 @@ def _operator(environment: Environment, root: TrustRoot) -> Iterator[Finding]:
         yield Finding("operator-key", "warning", "operator key", message, fix)
 
 
-def _policies(environment: Environment, folder: Path, root: TrustRoot) -> Iterator[Finding]:
+def _policies(environment: Environment, files: Files, root: TrustRoot) -> Iterator[Finding]:
     name = environment.environment_id
     pairs = revenue.pairs(environment)
     if pairs and not root.keys:
@@ -59,7 +60,7 @@ def _policies(environment: Environment, folder: Path, root: TrustRoot) -> Iterat
             fix = f"when a removed key may be trusted again: gtc op trust-root add {name} --key-id ID --restore"
         yield Finding("trust-root", "error", "trust root", message, fix)
     for bundle_id, customer_id, deployment in pairs:
-        _, report = revenue.verify(environment, folder, bundle_id, customer_id, deployment)
+        _, report = revenue.verify(environment, files, bundle_id, customer_id, deployment)
         if report.finding is None:
             continue
         subject = f"{bundle_id}@{customer_id}"

@@ -9,6 +9,7 @@ from greentic.engine.command import Command
 from greentic.operations.context import Context
 from greentic.spec.errors import NotImplementedYet
 from greentic.spec.parsing import Payload
+from greentic.store.contract import Applied
 
 
 @runtime_checkable
@@ -22,8 +23,8 @@ class Evidence(Protocol):
         *,
         expected_generation: int | None = None,
         if_match: str | None = None,
-    ) -> Mapping[str, Any]:
-        """Run `effect` between intent and outcome; its result, or the recorded one when the key was used."""
+    ) -> Applied:
+        """Run `effect` between intent and outcome; what came of it, or the recorded when the key was used."""
         ...
 
 
@@ -47,4 +48,4 @@ def attempt(
         raise NotImplementedYet(f"'{noun} {verb}' cannot be recorded by this store, so it is not done")
     command = Command(environment_id, noun, verb, payload, key or context.step_key(""), context.actor)
     generation, etag = context.precondition
-    return store.maintain(command, lambda _turn: effect(), expected_generation=generation, if_match=etag)
+    return store.maintain(command, lambda _files: effect(), expected_generation=generation, if_match=etag).result

@@ -13,8 +13,7 @@ from greentic.spec.errors import Conflict, InvalidArgument, NotFound
 from greentic.spec.parsing import Payload, parse
 from greentic.spec.policy import ROLES, Grant, Policy
 from greentic.store import policies
-from greentic.store.folders import replace
-from greentic.store.transaction import Turn
+from greentic.store.contract import WritableFiles
 
 
 class PolicyPayload(Payload):
@@ -98,15 +97,9 @@ def _write(context: Context, environment_id: str, verb: str, policy: Policy) -> 
         environment_id, "policy", verb, PolicyPayload(policy=document), context.step_key(""), context.actor
     )
 
-    def written(_: Turn) -> dict[str, Any]:
-        folder = store.artifacts(environment_id)
-        replace(
-            store.io,
-            folder,
-            folder / policies.FILE,
-            (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode(),
-        )
+    def written(beside: WritableFiles) -> dict[str, Any]:
+        beside.write(policies.FILE, (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode())
         return told
 
     generation, etag = context.precondition
-    return dict(store.maintain(command, written, expected_generation=generation, if_match=etag))
+    return dict(store.maintain(command, written, expected_generation=generation, if_match=etag).result)

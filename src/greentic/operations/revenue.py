@@ -7,7 +7,6 @@ and committed with it; the operator key must be trusted there before, and is nev
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from greentic.engine import deployments, policies
@@ -19,8 +18,7 @@ from greentic.spec.deployment import BundleDeployment
 from greentic.spec.environment import Environment, RetiredPolicy
 from greentic.spec.errors import NotFound
 from greentic.spec.payloads import AddDeploymentPayload, UpdateDeploymentPayload
-from greentic.store.contract import Complete, Completed
-from greentic.store.io import read
+from greentic.store.contract import Complete, Completed, Files
 from greentic.trust import keys, revenue
 from greentic.trust.errors import OperatorKeyError, OperatorKeyNotTrusted, RevenuePolicyError
 from greentic.trust.keys import OperatorKey
@@ -28,22 +26,21 @@ from greentic.trust.revenue import ChainReport
 from greentic.trust.root import TrustRoot, require_operator
 
 
-def signing(context: Context, environment_id: str) -> Complete:
+def signing(environment_id: str) -> Complete:
     """Completes `bundles add` and `bundles update`: signs the shares and names the policy.
 
     OperatorKeyNotTrusted (a Conflict) when the environment does not trust the operator key; RevenuePolicyError when the
     version before is missing or not proven.
     """
-    folder = context.store.artifacts(environment_id)
 
-    def complete(environment: Environment | None, command: Command, now: str) -> Completed:
+    def complete(environment: Environment | None, command: Command, now: str, files: Files) -> Completed:
         payload = command.payload
         deployment = None if environment is None else _deployment(environment, command, now)
         if environment is None or deployment is None:
             return Completed(payload)  # there is nothing to sign, or the engine says what is wrong
-        root = trust_root.present(environment, folder)
+        root = trust_root.present(environment, files)
         key = _operator_key(environment_id, root)
-        before = _before(folder, environment, deployment)
+        before = _before(files, environment, deployment)
         previous = None if before is None else revenue.read(before[0])
         version = revenue.next_version(previous, deployment, deployment.revenue_share, now)
         signed = revenue.sign(version, before, key, root, now)
@@ -58,10 +55,9 @@ def list_(context: Context, environment_id: str, word: str) -> dict[str, Any]:
     `word` names a deployment, or a bundle (or `bundle@customer`) whose deployment was removed. `finding` names the
     first version that is not proven; the versions from there on have the state `unproven`.
     """
-    environment = context.store.load(environment_id).environment
-    folder = context.store.artifacts(environment_id)
+    environment, files = context.store.load(environment_id).environment, context.store.files(environment_id)
     deployment, bundle_id, customer_id = _named(environment, word)
-    documents, report = verify(environment, folder, bundle_id, customer_id, deployment)
+    documents, report = verify(environment, files, bundle_id, customer_id, deployment)
     links = {link.version: link for link in report.links}
     versions = [
         {
@@ -88,7 +84,7 @@ def list_(context: Context, environment_id: str, word: str) -> dict[str, Any]:
 
 
 def verify(
-    environment: Environment, folder: Path, bundle_id: str, customer_id: str, deployment: BundleDeployment | None
+    environment: Environment, files: Files, bundle_id: str, customer_id: str, deployment: BundleDeployment | None
 ) -> tuple[list[bytes | None], ChainReport]:
     """(the stored documents, what a verification of the chain saw) up to the newest committed version of the pair."""
     ref = policies.newest(environment, bundle_id, customer_id)
@@ -96,9 +92,9 @@ def verify(
     documents: list[bytes | None] = []
     envelopes: list[bytes | None] = []
     for version in range(1, newest + 1):
-        documents.append(read(folder / policy_files.document_ref(bundle_id, customer_id, version)))
-        envelopes.append(read(folder / policy_files.signature_ref(bundle_id, customer_id, version)))
-    root = trust_root.present(environment, folder)
+        documents.append(files.read(policy_files.document_ref(bundle_id, customer_id, version)))
+        envelopes.append(files.read(policy_files.signature_ref(bundle_id, customer_id, version)))
+    root = trust_root.present(environment, files)
     return documents, revenue.verify_chain(documents, envelopes, root, deployment=deployment)
 
 
@@ -144,7 +140,7 @@ def _operator_key(environment_id: str, root: TrustRoot) -> OperatorKey:
     return key
 
 
-def _before(folder: Path, environment: Environment, deployment: BundleDeployment) -> tuple[bytes, bytes] | None:
+def _before(files: Files, environment: Environment, deployment: BundleDeployment) -> tuple[bytes, bytes] | None:
     """The stored bytes (document, envelope) of the newest committed version; None when there is none."""
     bundle_id, customer_id = deployment.bundle_id, deployment.customer_id
     ref = policies.newest(environment, bundle_id, customer_id)
@@ -152,8 +148,8 @@ def _before(folder: Path, environment: Environment, deployment: BundleDeployment
         return None
     version = policy_files.version_of(ref, bundle_id, customer_id)
     assert version is not None, "newest names versions only"
-    document = read(folder / policy_files.document_ref(bundle_id, customer_id, version))
-    envelope = read(folder / policy_files.signature_ref(bundle_id, customer_id, version))
+    document = files.read(policy_files.document_ref(bundle_id, customer_id, version))
+    envelope = files.read(policy_files.signature_ref(bundle_id, customer_id, version))
     if document is None or envelope is None:
         raise RevenuePolicyError(
             f"version {version} of the revenue policy of '{bundle_id}' for '{customer_id}' is gone, and the next "

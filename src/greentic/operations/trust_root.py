@@ -8,7 +8,6 @@ over, and from then on the file is never read again.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from greentic.engine import trust_root as rules
@@ -26,8 +25,7 @@ from greentic.spec.trust_root import (
     TrustRootError,
 )
 from greentic.store import trust_file
-from greentic.store.contract import Complete, Completed
-from greentic.store.io import read
+from greentic.store.contract import Complete, Completed, Files
 from greentic.trust import keys
 from greentic.trust import root as trust
 from greentic.trust.errors import OperatorKeyError
@@ -35,14 +33,14 @@ from greentic.trust.public import PublicKey, canonical_key_id
 from greentic.trust.root import TrustRoot
 
 
-def present(environment: Environment, folder: Path) -> TrustRoot:
+def present(environment: Environment, files: Files) -> TrustRoot:
     """Whom `environment` trusts: by its document, or by the file of the reference when that says nothing.
 
     TrustRootError when what is there cannot be relied on.
     """
     if environment.trust_root is not None:
         return trust.of(environment.trust_root)
-    return trust.read(read(folder / trust_file.FILE), trust_file.FILE)
+    return trust.read(files.read(trust_file.FILE), trust_file.FILE)
 
 
 def trusted(context: Context, environment_id: str) -> bool:
@@ -54,7 +52,7 @@ def trusted(context: Context, environment_id: str) -> bool:
             return False
         raise
     environment = context.store.load(environment_id).environment
-    return present(environment, context.store.artifacts(environment_id)).trusts(key.key_id)
+    return present(environment, context.store.files(environment_id)).trusts(key.key_id)
 
 
 def bootstrap(context: Context, environment_id: str) -> dict[str, Any]:
@@ -71,9 +69,7 @@ def bootstrap(context: Context, environment_id: str) -> dict[str, Any]:
             "operator_public_key_pem": None,
             "trusted_key_count": None,
         }
-    applied = context.apply(
-        environment_id, "trust-root", "bootstrap", payload, complete=_adopting(context, environment_id)
-    )
+    applied = context.apply(environment_id, "trust-root", "bootstrap", payload, complete=adopting)
     return {
         "environment_id": environment_id,
         "operator_key_id": applied.result["key_id"],
@@ -89,13 +85,12 @@ def seed(context: Context, environment_id: str) -> dict[str, Any] | None:
     None too on a dry run for which there is no key yet.
     """
     environment = context.store.load(environment_id).environment
-    if environment.trust_root is not None or _file(context, environment_id) is not None:
+    if environment.trust_root is not None or _file(context.store.files(environment_id)) is not None:
         return None
     payload = operator_key(create=not context.dry_run)
     if payload is None:
         return None
-    complete = _adopting(context, environment_id)
-    applied = context.apply(environment_id, "trust-root", "seed", payload, step="seed", complete=complete)
+    applied = context.apply(environment_id, "trust-root", "seed", payload, step="seed", complete=adopting)
     told = {name: applied.result[name] for name in ("key_id", "public_key_pem", "trusted_key_count")}
     return None if told["key_id"] is None else told
 
@@ -103,7 +98,7 @@ def seed(context: Context, environment_id: str) -> dict[str, Any] | None:
 def seeding(*, create: bool) -> Complete:
     """Completes `env create`: the new environment trusts the operator key, made when there is none and `create`."""
 
-    def complete(environment: Environment | None, command: Command, _now: str) -> Completed:
+    def complete(environment: Environment | None, command: Command, _now: str, _files: Files) -> Completed:
         payload = command.payload
         if environment is None and isinstance(payload, CreateEnvironmentPayload) and payload.operator_key is None:
             payload = payload.model_copy(update={"operator_key": operator_key(create=create)})
@@ -115,7 +110,7 @@ def seeding(*, create: bool) -> Complete:
 def list_(context: Context, environment_id: str) -> dict[str, Any]:
     """The trusted keys, and those that were removed."""
     environment = context.store.load(environment_id).environment
-    root = present(environment, context.store.artifacts(environment_id))
+    root = present(environment, context.store.files(environment_id))
     return {
         "environment_id": environment_id,
         "keys": [key.to_json() for key in root.keys],
@@ -137,7 +132,7 @@ def add(
     what is no key or another one's id, KeyRemoved without `restore`.
     """
     environment = context.store.load(environment_id).environment
-    root = present(environment, context.store.artifacts(environment_id))
+    root = present(environment, context.store.files(environment_id))
     if public_key_pem is None:
         public = _remembered(root, key_id, environment_id, restore=restore)
     else:
@@ -149,7 +144,7 @@ def add(
             details={"derived_key_id": public.key_id},
         )
     payload = AddTrustedKeyPayload(key_id=key_id or public.key_id, public_key_pem=public.pem, restore=restore)
-    applied = context.apply(environment_id, "trust-root", "add", payload, complete=_adopting(context, environment_id))
+    applied = context.apply(environment_id, "trust-root", "add", payload, complete=adopting)
     return _told(applied.result, "environment_id", "added_key_id", "trusted_key_count", generation=applied.generation)
 
 
@@ -161,8 +156,7 @@ def remove(context: Context, environment_id: str, key_id: str) -> dict[str, Any]
             next_step=f"gtc op trust-root list {environment_id}",
         )
     payload = RemoveTrustedKeyPayload(key_id=key_id)
-    complete = _adopting(context, environment_id)
-    applied = context.apply(environment_id, "trust-root", "remove", payload, complete=complete)
+    applied = context.apply(environment_id, "trust-root", "remove", payload, complete=adopting)
     names = ("environment_id", "removed_key_id", "removed_public_key_pem", "trusted_key_count")
     return _told(applied.result, *names, generation=applied.generation)
 
@@ -179,20 +173,16 @@ def operator_key(*, create: bool) -> TrustOperatorKeyPayload | None:
     return TrustOperatorKeyPayload(key_id=key.key_id, public_key_pem=key.public_pem)
 
 
-def _adopting(context: Context, environment_id: str) -> Complete:
+def adopting(environment: Environment | None, command: Command, _now: str, files: Files) -> Completed:
     """Completes a verb of the trust root with the file of the reference, as long as the document has no trust root."""
-
-    def complete(environment: Environment | None, command: Command, _now: str) -> Completed:
-        payload: Payload = command.payload
-        if environment is not None and environment.trust_root is None:
-            payload = payload.model_copy(update={"adopted": _file(context, environment_id)})
-        return Completed(payload)
-
-    return complete
+    payload: Payload = command.payload
+    if environment is not None and environment.trust_root is None:
+        payload = payload.model_copy(update={"adopted": _file(files)})
+    return Completed(payload)
 
 
-def _file(context: Context, environment_id: str) -> TrustRootDocument | None:
-    data = read(context.store.artifacts(environment_id) / trust_file.FILE)
+def _file(files: Files) -> TrustRootDocument | None:
+    data = files.read(trust_file.FILE)
     if data is None:
         return None
     return TrustRootDocument.model_validate(trust.read(data, trust_file.FILE).to_json())

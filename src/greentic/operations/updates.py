@@ -14,9 +14,8 @@ from greentic.operations.kept import files
 from greentic.spec.errors import SpecViolation
 from greentic.spec.parsing import Payload, Text, parse, parse_json
 from greentic.spec.update_channel import ConfigureUpdatesPayload, UpdateChannelConfig, configured
-from greentic.store.folders import replace
+from greentic.store.contract import WritableFiles
 from greentic.store.io import read
-from greentic.store.transaction import Turn
 
 FILE = "update-channel.json"
 _DIDS = "x-greentic-trusted-dids"
@@ -93,15 +92,15 @@ def _write(
         store.would_maintain(command)
         return _told(environment_id, change(load(folder)))
 
-    def written(_: Turn) -> dict[str, Any]:
+    def written(beside: WritableFiles) -> dict[str, Any]:
         # Read in the writer's turn: what somebody else set a moment ago is kept.
         channel = change(load(folder))
         data = (json.dumps(channel.to_json(), indent=2, ensure_ascii=False) + "\n").encode()
-        replace(store.io, folder, folder / FILE, data)
+        beside.write(FILE, data)
         return _told(environment_id, channel)
 
     generation, etag = context.precondition
-    return dict(store.maintain(command, written, expected_generation=generation, if_match=etag))
+    return dict(store.maintain(command, written, expected_generation=generation, if_match=etag).result)
 
 
 def _told(environment_id: str, channel: UpdateChannelConfig | None) -> dict[str, Any]:

@@ -13,13 +13,12 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Literal
 
 from greentic.spec.errors import NotFound
 from greentic.store import folders
+from greentic.store.contract import Backup, Origin
 from greentic.store.io import FileSystem, read
 
-Origin = Literal["change", "kept", "damaged"]
 _FORM = "%Y%m%dT%H%M%S.%fZ"
 _NAME = re.compile(r"environment\.json\.(\d{8}T\d{6}\.\d{6}Z)\.g(\d+)(?:\.(kept|damaged))?\.bak")
 _UNLINKABLE = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV}
@@ -32,17 +31,6 @@ class Rule:
 
     last: int = 20
     days: int = 14
-
-
-@dataclass(frozen=True, slots=True)
-class Backup:
-    """A backup: its file name, when it was made, the generation it holds, why it was made, and its size in bytes."""
-
-    name: str
-    created_at: datetime
-    generation: int
-    origin: Origin
-    size: int
 
 
 def kept(folder: Path) -> tuple[Backup, ...]:

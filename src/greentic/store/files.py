@@ -20,11 +20,24 @@ from greentic.spec import rules
 from greentic.spec.environment import Environment
 from greentic.spec.errors import Conflict, CorruptDocument, Denied, GreenticError, InvalidArgument, NotFound, StoreError
 from greentic.spec.integrity import digest
-from greentic.store import backup, document, failures, folders, lock
+from greentic.store import backup, document, failures, folders, heads, lock
 from greentic.store.audit import AuditReport, AuditTrail, Head
+from greentic.store.beside import FolderFiles, WritableFolderFiles
 from greentic.store.clock import Clock, wall_clock
 from greentic.store.companions import Companions
-from greentic.store.contract import Applied, Authorize, Complete, Decision, Listing, Request, Stored, Transition
+from greentic.store.contract import (
+    Applied,
+    Authorize,
+    Backups,
+    Complete,
+    Decision,
+    Effect,
+    Listener,
+    Listing,
+    Request,
+    Stored,
+    Transition,
+)
 from greentic.store.document import Body, Record
 from greentic.store.events import Attempt
 from greentic.store.heads import Seal, nobody
@@ -89,6 +102,7 @@ class FilesStore:
         self._settings = settings or Settings()
         self._seal = seal
         self._newest: dict[str, Record] = {}
+        self._listeners: list[Listener] = []
 
     def load(self, environment_id: str) -> Stored:
         """The newest committed state, without a lock."""
@@ -166,6 +180,53 @@ class FilesStore:
             raise _missing(environment_id)
         return tuple(islice(self.audit(environment_id).events(after), limit))
 
+    def files(self, environment_id: str) -> FolderFiles:
+        """What stands beside the environment's document."""
+        return FolderFiles(folders.folder_of(self.root, environment_id))
+
+    def names(self) -> tuple[str, ...]:
+        """Every environment under the root, readable or not, in order."""
+        return tuple(listing.environment_id for listing in self.list())
+
+    def at(self, environment_id: str, generation: int) -> Stored:
+        """The state of that generation: the present one, or one that there is a backup of."""
+        folder = folders.folder_of(self.root, environment_id)
+        stored = self.load(environment_id)
+        if stored.generation == generation:
+            return stored
+        for kept in reversed(backup.kept(folder)):
+            if kept.generation == generation and kept.origin != "damaged":
+                path = folder / folders.BACKUPS / kept.name
+                return document.decode(backup.content(folder, kept.name), path, environment_id).stored
+        raise NotFound(
+            f"generation {generation} of '{environment_id}' is not kept",
+            details={"environment_id": environment_id, "generation": generation, "present": stored.generation},
+            next_step=f"gtc op backup list {environment_id}",
+        )
+
+    def head(self, environment_id: str) -> bytes | None:
+        """The newest signed head of the environment's audit log, None when nobody signed one."""
+        return heads.read(folders.folder_of(self.root, environment_id))
+
+    def backups(self) -> Backups:
+        """The backups of the environments under the root."""
+        from greentic.store.restoring import FolderBackups
+
+        return FolderBackups(self)
+
+    def subscribe(self, listener: Listener) -> Callable[[], None]:
+        """Call `listener` after each change that is made through this object; returns what ends that."""
+        self._listeners.append(listener)
+        return lambda: self._listeners.remove(listener)
+
+    def probe(self) -> None:
+        """Show that the root can be written, durably; StoreError when it cannot."""
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            self.io.unlink(folders.prepare(self.io, self.root, "probe", b"ready\n"))
+        except OSError as error:
+            raise failures.unwritten(self.root, error) from error
+
     def audit(self, environment_id: str) -> AuditTrail:
         """The environment's audit log, for reading."""
         return AuditTrail(folders.folder_of(self.root, environment_id) / folders.AUDIT)
@@ -242,6 +303,7 @@ class FilesStore:
                     attempt, answer.body, answer.outcome.environment, answer.result, failure, answer.files
                 )
                 self._newest[folder.name] = record
+                self._tell(record.stored)
                 assert record.commit is not None, "what was committed here says so"
                 stored, told = record.stored, record.commit["result"]
                 applied = Applied(told, stored.environment, stored.generation, stored.etag)
@@ -286,14 +348,29 @@ class FilesStore:
     def maintain(
         self,
         command: Command,
-        effect: Callable[[Turn], Mapping[str, Any]],
+        effect: Effect,
         *,
         expected_generation: int | None = None,
         if_match: str | None = None,
-    ) -> Mapping[str, Any]:
-        """Run `effect`, which changes files beside the document only, as an attempt like any other; its result."""
+        request: Request | None = None,
+    ) -> Applied:
+        """Run `effect`, which changes files beside the document only, as an attempt like any other."""
+
+        def over_files(_turn: Turn) -> Mapping[str, Any]:
+            return effect(WritableFolderFiles(self.io, folders.folder_of(self.root, command.environment_id)))
+
+        return self.perform(command, over_files, Precondition(expected_generation, if_match), request)
+
+    def perform(
+        self,
+        command: Command,
+        effect: Callable[[Turn], Mapping[str, Any]],
+        expected: Precondition,
+        request: Request | None = None,
+    ) -> Applied:
+        """As `maintain`, with an effect of the store's own."""
         folder = folders.folder_of(self.root, command.environment_id)
-        attempt = self._attempt(command, self.clock())
+        attempt = self._attempt(command, self.clock(), request)
         if not folders.exists(folder):
             raise _missing(command.environment_id)
         with self._turn(folder, f"{command.noun} {command.verb}") as turn:
@@ -306,12 +383,14 @@ class FilesStore:
                     raise _missing(command.environment_id)
                 recorded = self._recorded(attempt, turn.record, turn.ledger)
                 if recorded is None:
-                    meet(Precondition(expected_generation, if_match), turn.record.stored)
+                    meet(expected, turn.record.stored)
             except GreenticError as error:
                 raise turn.refuse(attempt, error) from None
             if recorded is not None:
-                return dict(recorded["result"])
-            return turn.perform(attempt, lambda: effect(turn))
+                return _replay(recorded, turn.record)
+            stored = turn.record.stored
+            result = turn.perform(attempt, stored, lambda: effect(turn))
+            return Applied(result, stored.environment, stored.generation, stored.etag)
 
     def would_maintain(self, command: Command) -> Stored:
         """The environment that `maintain` would run on; its refusals, with nothing recorded."""
@@ -344,6 +423,10 @@ class FilesStore:
                     turn.close()
         except OSError as error:
             raise failures.unwritten(folder, error) from error
+
+    def _tell(self, stored: Stored) -> None:
+        for listener in tuple(self._listeners):
+            listener(stored.environment.environment_id, stored.generation)
 
     def _attempt(self, command: Command, moment: datetime, request: Request | None = None) -> Attempt:
         key = command.idempotency_key
@@ -415,7 +498,7 @@ class FilesStore:
         command = attempt.command
         files: Companions = ()
         if complete is not None:
-            completed = complete(before, command, attempt.now)
+            completed = complete(before, command, attempt.now, self.files(command.environment_id))
             command, files = replace(command, payload=completed.payload), completed.files
         outcome = transition(before, command, attempt.now)
         result: dict[str, Any] = from_json(to_json(outcome.result))

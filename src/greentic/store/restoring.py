@@ -12,11 +12,14 @@ from greentic.spec.environment import Environment
 from greentic.spec.errors import CorruptDocument, NotFound
 from greentic.spec.parsing import Payload
 from greentic.store import backup, document, folders, remains
-from greentic.store.backup import Backup, Rule
-from greentic.store.contract import Applied
+from greentic.store.backup import Rule
+from greentic.store.contract import Applied, Backup, Request
 from greentic.store.document import Record
 from greentic.store.files import FilesStore
+from greentic.store.preconditions import Precondition
 from greentic.store.transaction import Turn
+
+_NOTHING = Precondition(None, None)
 
 
 class CreatePayload(Payload):
@@ -36,8 +39,8 @@ class PrunePayload(Payload):
     days: int
 
 
-class Backups:
-    """The backups of the environments in `store`. Methods raise what `FilesStore.apply` raises, and NotFound."""
+class FolderBackups:
+    """The backups of the environments in `store`; see `contract.Backups`."""
 
     def __init__(self, store: FilesStore) -> None:
         self._store = store
@@ -49,14 +52,24 @@ class Backups:
             raise NotFound(f"there is no environment '{environment_id}'", details={"environment_id": environment_id})
         return backup.kept(folder)
 
-    def create(self, environment_id: str, *, idempotency_key: str, actor: str, dry_run: bool = False) -> str:
-        """Keep the present state until somebody removes it; the backup's name. The same key gives the same backup.
+    def create(
+        self,
+        environment_id: str,
+        *,
+        idempotency_key: str,
+        actor: str,
+        dry_run: bool = False,
+        request: Request | None = None,
+    ) -> Applied:
+        """Keep the present state until somebody removes it; its name. The same key gives the same backup.
 
         `dry_run`: the name that it would have about now.
         """
         command = Command(environment_id, "backup", "create", CreatePayload(), idempotency_key, actor)
         if dry_run:
-            return backup.name_of(self._store.clock(), self._store.would_maintain(command).generation, "kept")
+            present = self._store.would_maintain(command)
+            name = backup.name_of(self._store.clock(), present.generation, "kept")
+            return Applied({"backup": name}, present.environment, present.generation, present.etag)
 
         def copied(turn: Turn) -> dict[str, Any]:
             folder = self._store.artifacts(environment_id)
@@ -65,7 +78,7 @@ class Backups:
             backup.copy(self._store.io, folder, folder / folders.BACKUPS / name)
             return {"backup": name}
 
-        return str(self._store.maintain(command, copied)["backup"])
+        return self._store.perform(command, copied, _NOTHING, request)
 
     def restore(
         self,
@@ -75,7 +88,9 @@ class Backups:
         idempotency_key: str,
         actor: str,
         expected_generation: int | None = None,
+        if_match: str | None = None,
         dry_run: bool = False,
+        request: Request | None = None,
     ) -> Applied:
         """Make the backup `name` the present state; the generation grows.
 
@@ -91,7 +106,14 @@ class Backups:
         payload = RestorePayload(backup=name)
         command = Command(environment_id, "backup", "restore", payload, idempotency_key, actor)
         change = self._store.rehearse if dry_run else self._store.carry_out
-        return change(command, self._restored, expected_generation=expected_generation, over_damage=True)
+        return change(
+            command,
+            self._restored,
+            expected_generation=expected_generation,
+            if_match=if_match,
+            over_damage=True,
+            request=request,
+        )
 
     def prune(
         self, environment_id: str, rule: Rule, *, idempotency_key: str, actor: str, dry_run: bool = False
@@ -111,7 +133,7 @@ class Backups:
             folder = self._store.artifacts(environment_id)
             return {"removed": [gone.name for gone in backup.prune(self._store.io, folder, rule, turn.moment)]}
 
-        return tuple(self._store.maintain(command, pruned)["removed"])
+        return tuple(self._store.perform(command, pruned, _NOTHING).result["removed"])
 
     def _restored(self, environment: Environment | None, command: Command, _now: str) -> Outcome:
         assert isinstance(command.payload, RestorePayload)

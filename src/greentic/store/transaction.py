@@ -159,8 +159,8 @@ class Turn:
         self.repair()
         return answer
 
-    def perform(self, attempt: Attempt, effect: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any]:
-        """Run `effect`, which changes files beside the document, between intent and outcome; its result. OSError."""
+    def perform(self, attempt: Attempt, stored: Stored, effect: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any]:
+        """Run `effect`, which changes files beside the document, between intent and outcome; the answer. OSError."""
         mint = self._settings.mint
         self._audit.rotate()
         self._audit.append([self._audit.link(events.intent(attempt, self.known_generation, mint))], sync=True)
@@ -172,9 +172,11 @@ class Turn:
         except GreenticError as error:
             self._failed(attempt, error)
             raise
-        self._append(events.outcome(attempt, self.known_generation, mint, new=None, error=None))
-        self.ledger.append(_commit(attempt, self.generation or 0, result, None), attempt.moment, sync=True)
-        return result
+        ending = events.outcome(attempt, self.known_generation, mint, new=None, error=None, result=result)
+        event = self._append(ending)
+        answer = attempt.answer(Settled(result, stored.environment, stored.generation, stored.etag, event))
+        self.ledger.append(_commit(attempt, self.generation or 0, answer, None), attempt.moment, sync=True)
+        return answer
 
     def commit(
         self,
@@ -275,8 +277,10 @@ class Turn:
         with suppress(OSError):  # the next writer finds an intent without an outcome, and closes it
             self._append(events.outcome(attempt, self.known_generation, self._settings.mint, new=None, error=failure))
 
-    def _append(self, event: Mapping[str, Any]) -> None:
-        self._audit.append([self._audit.link(event)], sync=False)
+    def _append(self, event: Mapping[str, Any]) -> Mapping[str, Any]:
+        entry = self._audit.link(event)
+        self._audit.append([entry], sync=False)
+        return entry.event
 
     def _afterwards(self, steps: Iterable[Callable[[], object]]) -> None:
         """What can be redone from what is there already: each is tried, none can make the attempt fail."""

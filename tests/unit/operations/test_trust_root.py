@@ -369,7 +369,7 @@ class TestHeads:
 
 class TestDoctor:
     def found(self, scene):
-        return {(one.check, one.severity) for one in findings(scene.context(), scene.environment, scene.folder)}
+        return {(one.check, one.severity) for one in findings(scene.context(), scene.environment)}
 
     def test_nothing_is_wrong(self, scene) -> None:
         add(scene)
@@ -392,4 +392,4 @@ class TestDoctor:
         assert self.found(scene) == {("revenue-policy", "error")}
         trust_root.remove(scene.context(), ID, key_of(scene))
         assert ("trust-root", "error") in self.found(scene)
-        assert all(one.fix for one in findings(scene.context(), scene.environment, scene.folder))
+        assert all(one.fix for one in findings(scene.context(), scene.environment))

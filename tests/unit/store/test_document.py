@@ -12,7 +12,7 @@ from greentic.spec.errors import Conflict, CorruptDocument, InvalidArgument, Spe
 from greentic.spec.integrity import digest
 from greentic.store.conformance import WALK
 from greentic.store.files import FilesStore
-from greentic.store.restoring import Backups
+from greentic.store.restoring import FolderBackups
 
 ID = WALK.environment_id
 
@@ -101,7 +101,7 @@ def test_what_cannot_be_trusted_is_named(store, path, raw, why):
     (listed,) = store.list()
     assert isinstance(listed.error, CorruptDocument)
     assert path.read_bytes() == raw
-    restored = Backups(store).restore(ID, idempotency_key="restore", actor="me")
+    restored = FolderBackups(store).restore(ID, idempotency_key="restore", actor="me")
     assert (restored.generation, restored.result["restored_generation"]) == (3, 1)
 
 
@@ -109,7 +109,7 @@ def test_a_document_that_is_gone_is_shown_and_restorable(store, path):
     path.unlink()
     (listed,) = store.list()
     assert "it is gone" in listed.error.message
-    assert Backups(store).restore(ID, idempotency_key="restore", actor="me").generation == 3
+    assert FolderBackups(store).restore(ID, idempotency_key="restore", actor="me").generation == 3
     assert store.verify_audit(ID).ok
 
 

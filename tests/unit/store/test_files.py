@@ -22,7 +22,7 @@ from greentic.store.conformance import DEPLOYMENT, WALK, Walk
 from greentic.store.files import FilesStore
 from greentic.store.io import LocalFileSystem
 from greentic.store.ledger import Ledger
-from greentic.store.restoring import Backups
+from greentic.store.restoring import FolderBackups
 from greentic.store.transaction import Settings
 
 ID = WALK.environment_id
@@ -69,7 +69,7 @@ def test_reading_makes_nothing(store):
     with pytest.raises(NotFound):
         store.recover(ID)
     with pytest.raises(NotFound):
-        Backups(store).list(ID)
+        FolderBackups(store).list(ID)
     store.plan(WALK.create())
     with pytest.raises(NotFound):
         store.plan(WALK.rename("x"))
@@ -119,7 +119,7 @@ def test_other_things_under_the_root_are_not_environments(store):
 
 
 def test_each_change_is_preceded_by_a_backup(store, clock):
-    backups = Backups(store)
+    backups = FolderBackups(store)
     for number, command in enumerate((WALK.create(), WALK.rename("n1"), WALK.rename("n2"))):
         clock.now = START + timedelta(hours=number)
         store.apply(command)
@@ -148,8 +148,8 @@ def test_a_damaged_document_is_put_aside(store):
         store.apply(command)
     path = store.artifacts(ID) / "environment.json"
     path.write_bytes(b"damaged")
-    Backups(store).restore(ID, idempotency_key="back", actor="me")
-    (aside,) = (kept for kept in Backups(store).list(ID) if kept.origin == "damaged")
+    FolderBackups(store).restore(ID, idempotency_key="back", actor="me")
+    (aside,) = (kept for kept in FolderBackups(store).list(ID) if kept.origin == "damaged")
     assert (store.artifacts(ID) / "backups" / aside.name).read_bytes() == b"damaged"
     assert store.load(ID).generation == 3
 
@@ -169,17 +169,17 @@ def test_backups_are_pruned_and_those_asked_for_stay(store, clock):
     rule = Rule(last=3, days=0)
     store = FilesStore(store.root, clock=clock, settings=Settings(backups=rule))
     store.apply(WALK.create())
-    name = Backups(store).create(ID, idempotency_key="keep", actor="me")
-    assert Backups(store).create(ID, idempotency_key="keep", actor="me") == name
+    name = FolderBackups(store).create(ID, idempotency_key="keep", actor="me").result["backup"]
+    assert FolderBackups(store).create(ID, idempotency_key="keep", actor="me").result["backup"] == name
     for number in range(6):
         clock.now += timedelta(seconds=1)
         store.apply(WALK.rename(f"title {number}"))
-    kept = Backups(store).list(ID)
+    kept = FolderBackups(store).list(ID)
     assert [found.generation for found in kept] == [1, 4, 5, 6]
     assert kept[0].name == name
-    removed = Backups(store).prune(ID, Rule(last=1, days=0), idempotency_key="prune", actor="me")
+    removed = FolderBackups(store).prune(ID, Rule(last=1, days=0), idempotency_key="prune", actor="me")
     assert len(removed) == 2
-    assert [found.generation for found in Backups(store).list(ID)] == [1, 6]
+    assert [found.generation for found in FolderBackups(store).list(ID)] == [1, 6]
     assert [event["verb"] for event in store.audit(ID).tail(2)] == ["prune", "prune"]
 
 
@@ -191,7 +191,7 @@ def test_a_disk_without_hard_links_gets_copies(store):
     store = FilesStore(store.root, io=Unlinkable())
     store.apply(WALK.create())
     store.apply(WALK.rename("n1"))
-    assert Backups(store).restore(ID, idempotency_key="back", actor="me").environment.name == "n0"
+    assert FolderBackups(store).restore(ID, idempotency_key="back", actor="me").environment.name == "n0"
 
 
 def test_the_runtime_configuration_follows_the_splits(store):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from greentic.engine.command import Command
-from greentic.store.contract import Applied, Complete, Listing, Store, Stored
+from greentic.store.contract import Applied, Complete, Files, Listing, Store, Stored
 
 
 class Guarded:
@@ -51,6 +51,10 @@ class Guarded:
     def list(self) -> tuple[Listing, ...]:
         """As the store."""
         return self._store.list()
+
+    def files(self, environment_id: str) -> Files:
+        """As the store."""
+        return self._store.files(environment_id)
 
     def artifacts(self, environment_id: str) -> Path:
         """As the store."""

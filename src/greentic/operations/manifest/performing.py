@@ -97,7 +97,7 @@ class Performer:
             case Deploy():
                 await self._deploy(context, step.task)
             case UpdateDeployment(update):
-                applied = context.apply(name, "bundles", "update", update, complete=revenue.signing(context, name))
+                applied = context.apply(name, "bundles", "update", update, complete=revenue.signing(name))
                 await _publish(context, applied.environment, name)
             case MoveTraffic(deployment_id, weights):
                 return [await self._move(context, deployment_id, weights)]
@@ -128,7 +128,7 @@ class Performer:
     async def _deploy(self, context: Context, task: Deploy) -> None:
         name = self.environment_id
         if task.add is not None:
-            context.apply(name, "bundles", "add", task.add, step="add", complete=revenue.signing(context, name))
+            context.apply(name, "bundles", "add", task.add, step="add", complete=revenue.signing(name))
         for bring in task.revisions:
             context.progress(f"{task.deployment.bundle_id} {bring.label}: " + _doing(bring))
             if bring.lifecycle is None:

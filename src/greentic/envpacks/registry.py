@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from greentic.envpacks.deployer import Deployer, DeployerContext
@@ -24,6 +25,7 @@ from greentic.spec.references import PackDescriptor
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
+    from greentic.envpacks.bench import Bench
     from greentic.envpacks.credentials import DeployerCredentials
     from greentic.envpacks.preflight import ToolCheck
     from greentic.envpacks.revocation import Revocation, RevocationContext
@@ -43,7 +45,8 @@ class EnvPack:
     `secrets` the store of secrets, `state` that of state, `revocation` the list of what is revoked; `sessions` tells
     the routers where session pins are kept (in memory without it), `telemetry` where spans go; each is None for packs
     of other slots. `credentials` makes what a deployer needs to be allowed, `preflight` checks the tools it uses,
-    `answers` gives the JSON Schema of a binding's answers. `admit` refuses an environment that may not use it.
+    `answers` gives the JSON Schema of a binding's answers. `admit` refuses an environment that may not use it. `bench`
+    opens a clean place in a folder for the driving test of a deployer; without one it cannot be certified.
     """
 
     path: str
@@ -60,6 +63,7 @@ class EnvPack:
     revocation: Callable[[RevocationContext], Revocation] | None = None
     answers: Callable[[], Mapping[str, Any]] | None = None
     admit: Callable[[Environment], None] | None = None
+    bench: Callable[[Path], Bench] | None = None
 
     @property
     def descriptor(self) -> str:

@@ -13,7 +13,8 @@ import sys
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
-from greentic.spec.errors import ProviderError
+from greentic.envpacks import calls
+from greentic.spec.errors import GreenticError, ProviderError
 from greentic.worker.logfile import LogFile
 
 GUARD = Path(__file__).with_name("guard.py")
@@ -45,6 +46,25 @@ class Subprocess:
 
         A cancellation on the way leaves no process behind.
         """
+        process: Subprocess | None = None
+        try:
+            with calls.making("process.start", log.path.stem):
+                process = await cls._spawn(argv, environment, directory, log, pass_fds)
+        except GreenticError:
+            if process is not None:  # who is told that it failed will never end it
+                await process.stop(0)
+            raise
+        return process
+
+    @classmethod
+    async def _spawn(
+        cls,
+        argv: Sequence[str],
+        environment: Mapping[str, str],
+        directory: Path,
+        log: LogFile,
+        pass_fds: Collection[int],
+    ) -> Subprocess:
         spawning = asyncio.create_task(
             asyncio.create_subprocess_exec(
                 *(sys.executable, "-I", "-S", str(GUARD), str(os.getpid()), *argv),
@@ -84,14 +104,15 @@ class Subprocess:
     async def stop(self, grace_seconds: float = GRACE_SECONDS) -> int:
         """SIGTERM to the group, SIGKILL after `grace_seconds`; the exit status as of `exit`."""
         if not self._exit.done():
-            self._signal(signal.SIGTERM)
-            try:
-                async with asyncio.timeout(grace_seconds):
-                    return await self.exit()
-            except TimeoutError:
-                pass
-            finally:
-                self._signal(signal.SIGKILL)
+            with calls.making("process.end", self._log.path.stem):
+                self._signal(signal.SIGTERM)
+                try:
+                    async with asyncio.timeout(grace_seconds):
+                        return await self.exit()
+                except TimeoutError:
+                    pass
+                finally:
+                    self._signal(signal.SIGKILL)
         return await self.exit()
 
     def kill(self) -> None:

@@ -133,9 +133,7 @@ class Supervision:
         if task is not None:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
-        if self._process is not None:
-            process, self._process = self._process, None
-            await process.stop(grace_seconds)
+        await self._end(grace_seconds)
         self._keep = False
         self.log.close()
         self._set(Status())
@@ -174,6 +172,7 @@ class Supervision:
     async def _once(self, restarts: int) -> _Ending:
         """One run, from spawning to its end."""
         self.log.forget()
+        await self._end(0)  # what could not be ended before is no neighbour of its successor
         try:
             launch = self._prepare()
             process = await Subprocess.spawn(launch.argv, launch.environment, launch.directory, self.log)
@@ -188,9 +187,14 @@ class Supervision:
             began = time.monotonic()
             self._set(_with(status, State.HEALTHY, ""))
             ending = await self._while_healthy(process, launch, status, began)
-        await process.stop()
-        self._process = None
+        await self._end()
         return ending
+
+    async def _end(self, grace_seconds: float = GRACE_SECONDS) -> None:
+        """End the process, if there is one; it is known until it has ended."""
+        if self._process is not None:
+            await self._process.stop(grace_seconds)
+            self._process = None
 
     async def _until_healthy(self, process: Subprocess, launch: Launch) -> _Ending | None:
         """Ask often at first, then less; None as soon as it is healthy."""

@@ -12,6 +12,9 @@ from greentic.envpacks.registry import EnvPack
 from greentic.spec.capabilities import Slot
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from greentic.envpacks.bench import Bench
     from greentic.envpacks.credentials import DeployerCredentials
     from greentic.envpacks.deployer import Deployer, DeployerContext
     from greentic.envpacks.preflight import ToolCheck
@@ -32,6 +35,7 @@ def local_process() -> EnvPack:
         deployer=_deployer,
         credentials=_credentials,
         preflight=_preflight,
+        bench=_bench,
     )
 
 
@@ -105,6 +109,12 @@ def _credentials() -> DeployerCredentials:
     from greentic.providers.local.credentials import LocalCredentials
 
     return LocalCredentials()
+
+
+def _bench(folder: Path) -> Bench:
+    from greentic.providers.local.bench import LocalBench
+
+    return LocalBench(folder)
 
 
 def _preflight() -> tuple[ToolCheck, ...]:

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from greentic.envpacks import calls
 from greentic.envpacks.deployer import DesiredState, Progress
 from greentic.providers.local import address, client, lock, wire
 from greentic.providers.local.layout import Layout
@@ -20,12 +21,17 @@ from greentic.spec.errors import ProviderError, TimedOut
 from greentic.worker.variables import passed
 
 START_SECONDS = 20.0
+RUNTIME = "greentic.providers.local.runtime"
 _READY_FD, _DESIRED_FD = 3, 4
 _POLL_SECONDS = 0.01
 
 
-async def start(layout: Layout, desired: DesiredState, progress: Progress, operator: Mapping[str, str]) -> None:
+async def start(
+    layout: Layout, desired: DesiredState, progress: Progress, operator: Mapping[str, str], module: str = RUNTIME
+) -> None:
     """Start the runtime of the environment with `desired` and wait until it can be spoken to.
+
+    `module` is what is run: the runtime, or what wraps it.
 
     When another one is starting at the same moment, one of them gives way; either way one serves afterwards. Raises
     what it says is wrong (an address in use), ProviderError when it ends without a word, TimedOut after START_SECONDS.
@@ -36,7 +42,7 @@ async def start(layout: Layout, desired: DesiredState, progress: Progress, opera
     document = wire.encode(wire.desired_document(desired))
     try:
         async with asyncio.timeout(START_SECONDS):
-            while not await _begun(layout, environment_id, document, operator):
+            while not await _begun(layout, environment_id, document, operator, module):
                 progress("another one is starting it")
                 if await _answers(layout):
                     return
@@ -48,9 +54,12 @@ async def start(layout: Layout, desired: DesiredState, progress: Progress, opera
         ) from None
 
 
-async def _begun(layout: Layout, environment_id: str, document: bytes, operator: Mapping[str, str]) -> bool:
+async def _begun(
+    layout: Layout, environment_id: str, document: bytes, operator: Mapping[str, str], module: str
+) -> bool:
     """Start one; False when another holds the lock. Raises what it says is wrong."""
-    told = await asyncio.to_thread(_spawn, layout, environment_id, document, operator)
+    with calls.making("process.start", "runtime"):
+        told = await asyncio.to_thread(_spawn, layout, environment_id, document, operator, module)
     if told is None:
         raise ProviderError(
             f"the runtime of '{environment_id}' ended before it served",
@@ -63,7 +72,9 @@ async def _begun(layout: Layout, environment_id: str, document: bytes, operator:
     return "held" not in told
 
 
-def _spawn(layout: Layout, environment_id: str, document: bytes, operator: Mapping[str, str]) -> dict[str, Any] | None:
+def _spawn(
+    layout: Layout, environment_id: str, document: bytes, operator: Mapping[str, str], module: str
+) -> dict[str, Any] | None:
     """Start it and return what it says of itself; None when it says nothing."""
     ready_read, ready_write = map(_high, os.pipe())
     desired_read, desired_write = map(_high, os.pipe())
@@ -75,7 +86,7 @@ def _spawn(layout: Layout, environment_id: str, document: bytes, operator: Mappi
         process = os.posix_spawn(
             sys.executable,
             [
-                *(sys.executable, "-P", "-m", "greentic.providers.local.runtime", "--detach"),
+                *(sys.executable, "-P", "-m", module, "--detach"),
                 *("--folder", str(layout.folder), "--environment-id", environment_id),
                 *("--ready-fd", str(_READY_FD), "--desired-fd", str(_DESIRED_FD)),
             ],

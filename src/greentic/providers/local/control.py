@@ -17,6 +17,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from greentic.envpacks import calls
 from greentic.envpacks.deployer import Progress
 from greentic.providers.local import wire
 from greentic.providers.local.journal import Journal
@@ -46,7 +47,8 @@ class ControlServer:
             # Private from its first moment: the folder is 0700, and so is the mask while it is made.
             mask = os.umask(0o177)
             try:
-                listener.bind(str(self._path))
+                with calls.making("socket.listen", self._path.name):
+                    listener.bind(str(self._path))
             finally:
                 os.umask(mask)
             listener.listen(128)

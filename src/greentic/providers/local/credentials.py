@@ -16,6 +16,10 @@ from greentic.spec.environment import split_address
 WRITABLE = Capability("local-process.fs.writable", "the environment's folder can be written durably")
 PORT = Capability("local-process.port.available", "the environment's address can be listened on")
 
+PERMISSIONS = frozenset({"file.remove", "file.write", "process.end", "process.start", "socket.listen"})
+"""Of the calls that this deployer makes (see `greentic.envpacks.calls`). Files need WRITABLE, sockets need PORT; the
+processes are of the operator's own user, who needs no permission to start and end them."""
+
 
 class LocalCredentials:
     """See `greentic.envpacks.credentials.DeployerCredentials`."""

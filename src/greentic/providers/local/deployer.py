@@ -15,6 +15,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from greentic.envpacks import calls
 from greentic.envpacks.deployer import (
     DeployerContext,
     DesiredState,
@@ -29,7 +30,7 @@ from greentic.envpacks.deployer import (
     silent,
 )
 from greentic.providers.local import address, background, client, lock, survivors, wire
-from greentic.providers.local.layout import Layout
+from greentic.providers.local.layout import Layout, remove
 from greentic.spec.environment import Environment
 from greentic.spec.errors import Conflict, InvalidArgument, NotFound, ProviderError, TimedOut
 from greentic.spec.lifecycle import PRESENT, Lifecycle
@@ -44,12 +45,18 @@ LONGEST_TRUST_SECONDS = 90 * 24 * 3600
 
 class LocalProcessDeployer:
     """See `greentic.envpacks.deployer.Deployer`. `operator` is the caller's environment, of which little is passed
-    on."""
+    on; `runtime` the module that is run in the background."""
 
-    def __init__(self, context: DeployerContext, operator: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        context: DeployerContext,
+        operator: Mapping[str, str] | None = None,
+        runtime: str = background.RUNTIME,
+    ) -> None:
         self._environment_id = context.environment_id
         self._layout = Layout(context.folder.absolute())
         self._operator = os.environ if operator is None else operator
+        self._runtime_module = runtime
         self.stop_seconds = STOP_SECONDS
 
     async def check_settings(self, environment: Environment) -> None:
@@ -89,9 +96,7 @@ class LocalProcessDeployer:
         try:
             await self._call("archive", desired, progress, revision_id=revision_id)
         except client.NotRunning:
-            import shutil
-
-            shutil.rmtree(self._layout.worker(revision_id), ignore_errors=True)
+            remove(self._layout.worker(revision_id))
 
     async def apply_traffic_split(
         self, desired: DesiredState, deployment_id: str, progress: Progress = silent
@@ -201,7 +206,7 @@ class LocalProcessDeployer:
             if runtime is None:
                 raise TimedOut(f"the runtime of '{self._environment_id}' does not end")
             progress(f"the runtime does not answer; killing the process {runtime['pid']}")
-            with contextlib.suppress(ProcessLookupError):
+            with calls.making("process.end", "runtime"), contextlib.suppress(ProcessLookupError):
                 os.kill(runtime["pid"], signal.SIGKILL)
             await lock.released(self._layout.lock, END_SECONDS)
             await survivors.end(self._layout)
@@ -251,7 +256,7 @@ class LocalProcessDeployer:
         """Ask the runtime, which is started when it is not there."""
         with contextlib.suppress(client.NotRunning):
             return await self._call(method, desired, progress, **params)
-        await background.start(self._layout, desired, progress, self._operator)
+        await background.start(self._layout, desired, progress, self._operator, self._runtime_module)
         try:
             return await self._call(method, desired, progress, **params)
         except client.NotRunning:

@@ -8,6 +8,7 @@ import json
 import socket
 from pathlib import Path
 
+from greentic.envpacks import calls
 from greentic.providers.local.layout import write_private
 from greentic.spec.environment import split_address
 from greentic.spec.errors import ProviderError
@@ -56,8 +57,9 @@ def _open(host: str, port: int) -> socket.socket:
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((host, port))
-        listener.listen(BACKLOG)
+        with calls.making("socket.listen", f"{host}:{port}"):
+            listener.bind((host, port))
+            listener.listen(BACKLOG)
         listener.setblocking(False)
     except BaseException:
         listener.close()

@@ -30,7 +30,7 @@ from greentic.providers.local import address, certificates, desired, keys, liste
 from greentic.providers.local.control import ControlServer, Handler
 from greentic.providers.local.instance import LEASE_SECONDS
 from greentic.providers.local.journal import Journal
-from greentic.providers.local.layout import Layout, write_private
+from greentic.providers.local.layout import Layout, remove, write_private
 from greentic.providers.local.plane import DataPlane
 from greentic.providers.local.routing import Routers
 from greentic.providers.local.workers import Workers
@@ -111,8 +111,8 @@ async def _serve(
             await stopped.wait()
             await plane.stop(progress)
             await survivors.end(layout)  # what a worker had started in a session of its own
-            layout.desired.unlink(missing_ok=True)
-            layout.information.unlink(missing_ok=True)
+            remove(layout.desired)
+            remove(layout.information)
             ended.set()
             await asyncio.sleep(0)  # let the answer to `stop` be written
         finally:

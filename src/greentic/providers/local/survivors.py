@@ -19,6 +19,7 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
+from greentic.envpacks import calls
 from greentic.providers.local.layout import Layout, write_private
 
 _PROC = Path("/proc")
@@ -39,11 +40,19 @@ async def end(layout: Layout) -> list[int]:
     deadline = time.monotonic() + _END_SECONDS
     while (found := marked(layout) if sys.platform == "linux" else recorded(layout)) and time.monotonic() < deadline:
         for process in found:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(process, signal.SIGKILL)
-        ended.update(found)
+            if process in ended:
+                _kill(process)
+            else:
+                with calls.making("process.end", process):
+                    _kill(process)
+                ended.add(process)
         await asyncio.sleep(_POLL_SECONDS)
     return sorted(ended)
+
+
+def _kill(process: int) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.kill(process, signal.SIGKILL)
 
 
 def remember(layout: Layout, processes: Iterable[int]) -> None:

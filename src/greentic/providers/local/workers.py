@@ -5,15 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from greentic.bundles.unpack import load
 from greentic.envpacks.deployer import DesiredState, RevisionObservation
-from greentic.providers.local.layout import Layout, write_private
+from greentic.providers.local.layout import Layout, remove, write_private
 from greentic.spec.deployment import BundleDeployment
-from greentic.spec.errors import InputOutput, NotFound, ProviderError
+from greentic.spec.errors import GreenticError, InputOutput, NotFound, ProviderError
 from greentic.spec.parsing import parse, parse_json
 from greentic.spec.revision import PackConfig, Revision
 from greentic.worker import dependencies, ports
@@ -86,13 +85,22 @@ class Workers:
         worker = self._workers.pop(revision_id, None)
         endings = self._ending.setdefault(revision_id, set())
         if worker is not None:
-            ending = asyncio.create_task(worker.supervision.stop())
+            ending = asyncio.create_task(self._end(worker))
             endings.add(ending)
             ending.add_done_callback(endings.discard)
         if endings:
-            await asyncio.wait(endings)
+            done, _ = await asyncio.wait(endings)
+            for ending in done:
+                ending.result()
         if not endings:
             self._ending.pop(revision_id, None)
+
+    async def _end(self, worker: Worker) -> None:
+        try:
+            await worker.supervision.stop()
+        except GreenticError:
+            self._workers.setdefault(worker.revision_id, worker)  # it may live: to be ended by who asks again
+            raise
 
     async def end_all(self) -> None:
         """End every worker, those included that are on their way out."""
@@ -100,7 +108,7 @@ class Workers:
 
     def forget(self, revision_id: str) -> None:
         """Remove the run state of a revision without a worker; its logs stay."""
-        shutil.rmtree(self.layout.worker(revision_id), ignore_errors=True)
+        remove(self.layout.worker(revision_id))
 
     def observation(self, worker: Worker) -> RevisionObservation:
         """What is seen of the worker alone."""

@@ -1,0 +1,225 @@
+"""Core: the verbs, said once and said twice, and what is there afterwards."""
+
+from __future__ import annotations
+
+import asyncio
+
+from greentic.conformance.bundles import LATE_SECONDS, SICK
+from greentic.conformance.checking import Failed, check, expect
+from greentic.conformance.scene import host
+from greentic.conformance.stage import Stage, refused
+from greentic.spec.traffic import TrafficSplit
+
+UNKNOWN = "0000000000000000000000ZZZZ"
+
+
+@check("core", "can be told twice to stage: nothing is there twice, and nothing runs yet")
+async def stage_twice(stage: Stage) -> str:
+    revision = stage.scene.staged(stage.scene.deployment("one"))
+    await stage.deployer.stage_revision(stage.scene.desired, revision)
+    before = await stage.lasting()
+    await stage.deployer.stage_revision(stage.scene.desired, revision)
+    expect(await stage.lasting() == before, "staging again changed the provider")
+    expect(not await stage.things("worker"), "a worker runs although the revision was only staged")
+    return f"{len(before)} things after the first and after the second"
+
+
+@check("core", "makes exactly one worker of a revision, however often it is warmed")
+async def warm_twice(stage: Stage) -> str:
+    revision = stage.scene.staged(stage.scene.deployment("one"))
+    await stage.deployer.stage_revision(stage.scene.desired, revision)
+    stage.scene.warming(revision)
+    await stage.deployer.warm_revision(stage.scene.desired, revision)
+    first = await stage.workers(revision)
+    expect(len(first[revision]) == 1, f"after warming there are {len(first[revision])} workers of the revision")
+    before = await stage.lasting()
+    await stage.deployer.warm_revision(stage.scene.desired, revision)
+    expect(await stage.workers(revision) == first, "warming again replaced or doubled the worker")
+    expect(await stage.lasting() == before, "warming again changed the provider")
+    return f"one worker, {first[revision][0]}, before and after"
+
+
+@check("core", "returns from warming only when the worker answers")
+async def warm_waits(stage: Stage) -> str:
+    late = {"conformance": {"late_seconds": LATE_SECONDS}}
+    deployment = stage.scene.deployment("one", overrides=late)
+    revision = stage.scene.staged(deployment)
+    await stage.deployer.stage_revision(stage.scene.desired, revision)
+    stage.scene.warming(revision)
+    await stage.deployer.warm_revision(stage.scene.desired, revision)
+    stage.scene.ready(revision)
+    await stage.move(deployment, {revision: 10_000})
+    answer = await (await stage.client()).get("/", host("one"))
+    expect(answer.revision == revision, f"a warmed revision answered with status {answer.status}")
+    age = float(answer.told["age"])
+    expect(age >= LATE_SECONDS, f"it was called warm {age:.2f} s after its start, before it was well")
+    return f"well after {LATE_SECONDS} s, served first {age:.2f} s after its start"
+
+
+@check(
+    "core", "fails the gate of a worker that never gets well, with the worker's own words, and keeps nothing running"
+)
+async def warm_fails(stage: Stage) -> str:
+    revision = stage.scene.staged(stage.scene.deployment("one"), SICK)
+    await stage.deployer.stage_revision(stage.scene.desired, revision)
+    stage.scene.warming(revision)
+    error = await refused(
+        stage.deployer.warm_revision(stage.scene.desired, revision), ("gate-failed", "timeout"), "warming a sick one"
+    )
+    told = f"{error.message} {error.details}"
+    expect("database of the worker" in told, f"the worker said why, the deployer says only: {error.message}")
+    return error.message
+
+
+@check("core", "ends the worker of a drained revision, and says the same of it a second time")
+async def drain_twice(stage: Stage) -> str:
+    deployment, (old, new) = await stage.serving("one", 0, 10_000)
+    stage.scene.draining(old)
+    await stage.deployer.drain_revision(stage.scene.desired, old)
+    expect(not (await stage.workers(old))[old], "the drained revision's worker still exists")
+    before = await stage.lasting()
+    await stage.deployer.drain_revision(stage.scene.desired, old)
+    expect(await stage.lasting() == before, "draining again changed the provider")
+    expect((await stage.counts("one", 5))[new] == 5, "the other revision does not serve any more")
+    return f"no worker of the drained revision; {deployment} serves on"
+
+
+@check("core", "leaves nothing of an archived revision, twice, and touches no neighbour")
+async def archive_leaves_nothing(stage: Stage) -> str:
+    _, (old, new) = await stage.serving("one", 0, 10_000)
+    _, (other,) = await stage.serving("two", 10_000, customer="customer-two")
+    neighbours = await stage.workers(new, other)
+    await stage.end(old)
+    left = [one for one in await stage.things(owner=old) if one.kind != "trace"]
+    expect(not left, f"left of the archived revision: {', '.join(f'{one.kind} {one.name}' for one in left)}")
+    await stage.deployer.archive_revision(stage.scene.desired, old)
+    expect(await stage.workers(new, other) == neighbours, "a neighbour's worker was ended or replaced")
+    expect((await stage.counts("two", 3))[other] == 3, "the neighbour does not serve any more")
+    return "nothing but traces left, both neighbours the same processes as before"
+
+
+@check("core", "knows no revision that is not recorded, and calls nobody for it")
+async def unknown_revision(stage: Stage) -> str:
+    await stage.serving("one", 10_000)
+    made = len(stage.bench.calls())
+    for verb in ("stage", "warm", "drain", "archive"):
+        call = getattr(stage.deployer, f"{verb}_revision")(stage.scene.desired, UNKNOWN)
+        await refused(call, ("not-found",), f"{verb} of an unknown revision")
+    _silent(stage, made)
+    return "not-found from all four verbs, no call to the provider"
+
+
+@check("core", "refuses a split that does not sum to 10,000, and calls nobody for it")
+async def wrong_sum(stage: Stage) -> str:
+    deployment, (revision,) = await stage.serving("one", 10_000)
+    state = stage.scene.desired
+    split = _reweighed(state.split(deployment))
+    environment = state.environment.model_copy(update={"traffic_splits": (split,)})
+    wrong = type(state)(environment, state.generation + 1)
+    made = len(stage.bench.calls())
+    await refused(stage.deployer.apply_traffic_split(wrong, deployment), ("spec",), "a split of 9,000 basis points")
+    _silent(stage, made)
+    expect((await stage.counts("one", 3))[revision] == 3, "the live split does not serve any more")
+    return "refused, no call to the provider"
+
+
+@check("core", "finds no split of a deployment that is not recorded, and calls nobody for it")
+async def missing_split(stage: Stage) -> str:
+    await stage.serving("one", 10_000)
+    made = len(stage.bench.calls())
+    call = stage.deployer.apply_traffic_split(stage.scene.desired, UNKNOWN)
+    await refused(call, ("not-found",), "the split of an unknown deployment")
+    _silent(stage, made)
+    return "not-found, no call to the provider"
+
+
+@check("core", "changes nothing when the whole record is said again")
+async def reconcile_twice(stage: Stage) -> str:
+    deployment, _ = await stage.serving("one", 7_500, 2_500)
+    await stage.serving("two", 10_000, customer="customer-two")
+    before = await stage.lasting()
+    await stage.deployer.reconcile(stage.scene.desired)
+    expect(await stage.lasting() == before, "reconciling what is right changed the provider")
+    await stage.apply(deployment)
+    expect(await stage.lasting() == before, "applying the same split again changed the provider")
+    return f"{len(before)} things, the same before and after"
+
+
+@check("core", "brings back what is missing: a worker that was ended by others")
+async def reconcile_mends(stage: Stage) -> str:
+    _, (revision,) = await stage.serving("one", 10_000)
+    await stage.deployer.stop(stage.scene.desired)
+    expect(not await stage.things("worker"), "workers exist after the data plane was stopped")
+    await stage.deployer.reconcile(stage.scene.desired)
+    expect((await stage.counts("one", 3))[revision] == 3, "after a stop and a reconcile it does not serve")
+    return "stopped, reconciled, serving"
+
+
+@check("core", "does not go back to an older record")
+async def older_record(stage: Stage) -> str:
+    deployment, (one, two) = await stage.serving("one", 10_000, 0)
+    old = stage.scene.desired
+    await stage.move(deployment, {one: 0, two: 10_000})
+    try:
+        await stage.deployer.apply_traffic_split(old, deployment)
+    except Exception as error:
+        told = f"refused: {error}"
+    else:
+        told = "left alone"
+    expect((await stage.counts("one", 5))[two] == 5, "an older record undid the newer")
+    return f"the older record was {told}"
+
+
+@check("core", "names where it can be reached, and is reached there")
+async def discovered_values(stage: Stage) -> str:
+    _, (revision,) = await stage.serving("one", 10_000)
+    seen = await stage.observe()
+    expect(seen.running and seen.url, "the deployer says that nothing runs")
+    answer = await (await stage.client()).get("/where", host("one"))
+    expect(answer.revision == revision, f"{seen.url} answers with status {answer.status}")
+    state = seen.revisions.get(revision)
+    expect(state is not None and state.healthy, f"the serving revision is observed as {state and state.state}")
+    return f"{seen.url} answers for {revision}"
+
+
+@check("core", "gives a worker the parameters that were frozen with it, and never those of later answers")
+async def frozen_parameters(stage: Stage) -> str:
+    deployment = stage.scene.deployment("one", overrides={"conformance": {"greeting": "first"}})
+    revision = stage.scene.staged(deployment)
+    await stage.warm(revision)
+    await stage.move(deployment, {revision: 10_000})
+    client = await stage.client()
+    said = (await client.get("/", host("one"))).told["config"].get("greeting")
+    expect(said == "first", f"the worker was given the greeting {said!r}, frozen was 'first'")
+    stage.scene.configure(deployment, {"conformance": {"greeting": "second"}})
+    await stage.deployer.stage_revision(stage.scene.desired, revision)
+    await stage.deployer.warm_revision(stage.scene.desired, revision)
+    await stage.deployer.reconcile(stage.scene.desired)
+    await stage.deployer.stop(stage.scene.desired)
+    await stage.deployer.reconcile(stage.scene.desired)
+    said = (await (await stage.client()).get("/", host("one"))).told["config"].get("greeting")
+    expect(said == "first", f"a revision frozen with 'first' runs with {said!r} after new answers")
+    return "'first' before and after new answers, a stop and a new start"
+
+
+@check("core", "leaves nothing when it is destroyed")
+async def destroy_leaves_nothing(stage: Stage) -> str:
+    await stage.serving("one", 5_000, 5_000)
+    await stage.deployer.stop(stage.scene.desired)
+    await asyncio.sleep(0)
+    left = [one for one in await stage.things() if one.kind not in {"trace", "record"}]
+    expect(not left, f"left after the end: {', '.join(f'{one.kind} {one.name}' for one in left)}")
+    again = await stage.deployer.stop(stage.scene.desired)
+    expect(not again, "there was something to end a second time")
+    return "no worker, no router, no socket"
+
+
+def _silent(stage: Stage, made: int) -> None:
+    calls = stage.bench.calls()[made:]
+    if calls:
+        raise Failed("the provider was called: " + ", ".join(f"{one.permission} {one.target}" for one in calls[:5]))
+
+
+def _reweighed(split: TrafficSplit) -> TrafficSplit:
+    entries = tuple(entry.model_copy(update={"weight_bps": 9_000}) for entry in split.entries)
+    return split.model_copy(update={"entries": entries, "generation": split.generation + 1, "slots": ()})

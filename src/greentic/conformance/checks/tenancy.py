@@ -1,0 +1,88 @@
+"""Tenancy: one customer can neither reach nor disturb another."""
+
+from __future__ import annotations
+
+from greentic.conformance.checking import check, expect
+from greentic.conformance.scene import host
+from greentic.conformance.stage import Stage
+
+
+@check("tenancy", "answers for each customer with that customer's worker, which knows whose it is")
+async def own_worker(stage: Stage) -> str:
+    first, (one,) = await stage.serving("one", 10_000, customer="customer-one")
+    second, (two,) = await stage.serving("two", 10_000, customer="customer-two")
+    client = await stage.client()
+    for name, deployment, revision, customer in (
+        ("one", first, one, "customer-one"),
+        ("two", second, two, "customer-two"),
+    ):
+        told = (await client.get("/", host(name))).told
+        wanted = {
+            "revision_id": revision,
+            "deployment_id": deployment,
+            "bundle_id": name,
+            "customer_id": customer,
+            "tenant": customer,
+            "env_id": stage.bench.environment_id,
+        }
+        said = {key: told.get(key) for key in wanted}
+        expect(said == wanted, f"the worker of {customer} says {said}, it was deployed as {wanted}")
+    return "both workers name their own customer, tenant, deployment and revision"
+
+
+@check("tenancy", "serves no host that belongs to nobody")
+async def foreign_host(stage: Stage) -> str:
+    await stage.serving("one", 10_000)
+    client = await stage.client()
+    for name in ("nobody.conformance.test", "localhost", "one.conformance.test.evil.example"):
+        answer = await client.get("/", name)
+        expect(answer.revision is None and answer.status == 404, f"the host {name} was answered {answer.status}")
+    return "three foreign hosts, three times 404"
+
+
+@check("tenancy", "takes a cookie of one customer's deployment for nothing at another's")
+async def foreign_cookie(stage: Stage) -> str:
+    await stage.serving("one", 10_000, customer="customer-one")
+    _, (two, three) = await stage.serving("two", 5_000, 5_000, customer="customer-two")
+    client = await stage.client()
+    cookies = (await client.get("/", host("one"))).cookies
+    expect(cookies, "a visitor is given no cookie")
+    value = cookies[0].partition("=")[2]
+    own = (await client.get("/", host("two"))).cookies[0].partition("=")[0]
+    seen = set()
+    for _ in range(4):
+        answer = await client.get("/", host("two"), Cookie=f"{own}={value}; {cookies[0]}")
+        expect(answer.status == 200, f"a foreign cookie was answered {answer.status}")
+        seen.add(answer.revision)
+    expect(seen == {two, three}, f"a foreign cookie chose the revision: {seen}")
+    return "ignored: the visitor is a new one"
+
+
+@check("tenancy", "grants nothing at one deployment for a preview of another")
+async def foreign_preview(stage: Stage) -> str:
+    _, (one,) = await stage.serving("one", 10_000, customer="customer-one")
+    await stage.serving("two", 10_000, customer="customer-two")
+    token = await stage.deployer.preview(stage.scene.desired, one, 60)
+    answer = await (await stage.client()).get(f"/?gt_preview={token}", host("two"))
+    expect(answer.revision != one, "a preview of one customer was answered by the other's worker")
+    expect(answer.status in {200, 403}, f"it was answered {answer.status}")
+    return f"answered {answer.status}, not by the revision of the other customer"
+
+
+@check("tenancy", "keeps serving one customer whatever happens to the other's deployment")
+async def neighbours_undisturbed(stage: Stage) -> str:
+    first, (one, other) = await stage.serving("one", 10_000, 0, customer="customer-one")
+    _, (two,) = await stage.serving("two", 10_000, customer="customer-two")
+    before = await stage.workers(two)
+    async with stage.asking("two") as seen:
+        await stage.move(first, {one: 0, other: 10_000})
+        await stage.end(one)
+        stage.scene.cleared(first)
+        await stage.apply(first)
+        await stage.end(other)
+        await stage.deployer.reconcile(stage.scene.desired)
+    wrong = [who for _, who in seen if who != two]
+    expect(seen, "nothing was asked")
+    expect(not wrong, f"{len(wrong)} of {len(seen)} requests to the neighbour failed: {wrong[:1]}")
+    expect(await stage.workers(two) == before, "the neighbour's worker was replaced")
+    return f"moved, drained, cleared and archived beside {len(seen)} requests, all answered by the same worker"

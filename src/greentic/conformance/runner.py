@@ -1,0 +1,69 @@
+"""Take a deployer through checks: each in a clean world of its own, none kept from running by another's failure."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from greentic.conformance.checking import Check, Failed
+from greentic.conformance.stage import Stage
+from greentic.envpacks.bench import Bench
+from greentic.envpacks.calls import Killed
+from greentic.spec.errors import GreenticError
+
+OpenBench = Callable[[Path], Bench]
+Told = Callable[["Verdict"], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """How a check ended: whether it was passed, what was seen, and the seconds that it took."""
+
+    check: Check
+    passed: bool
+    evidence: str
+    seconds: float
+
+
+async def conduct(check: Check, kind: str, open_bench: OpenBench) -> Verdict:
+    """One check of the deployer that is bound as `kind`, on a bench in a folder that is removed afterwards.
+
+    Never raises but on cancellation: whatever goes wrong is the verdict.
+    """
+    began = time.monotonic()
+    passed, evidence = False, ""
+    with tempfile.TemporaryDirectory(prefix="gtc-bench-") as folder:
+        stage: Stage | None = None
+        try:
+            bench = open_bench(Path(folder) / "bench")
+            stage = Stage(bench, kind)
+            async with asyncio.timeout(check.seconds):
+                await stage.enter()
+                evidence = await check.look(stage)
+            passed = True
+        except Failed as failure:
+            evidence = str(failure)
+        except TimeoutError:
+            evidence = f"it did not end within {check.seconds:g} s"
+        except GreenticError as error:
+            evidence = f"{error.kind}: {error.message}"
+        except (Exception, Killed) as error:
+            evidence = f"{type(error).__name__}: {error}"
+        finally:
+            if stage is not None:
+                await asyncio.shield(stage.close())
+    return Verdict(check, passed, evidence, round(time.monotonic() - began, 3))
+
+
+async def examine(chosen: Sequence[Check], kind: str, open_bench: OpenBench, told: Told) -> tuple[Verdict, ...]:
+    """Every one of the `chosen` checks, in order; `told` hears each verdict as it comes."""
+    verdicts = []
+    for check in chosen:
+        verdict = await conduct(check, kind, open_bench)
+        told(verdict)
+        verdicts.append(verdict)
+    return tuple(verdicts)

@@ -106,6 +106,9 @@ def response_onward(head: ResponseHead) -> bytes:
     lines += head.lines
     if head.length is not None and head.status != 204:
         lines.append(b"Content-Length: %d" % head.length)
+    if head.status == 426 and head.upgrade:
+        # RFC 9110 section 15.5.22: what to upgrade to is the point of the answer.
+        lines += (b"Connection: Upgrade", b"Upgrade: " + head.upgrade)
     lines.append(b"Via: " + head.via + b", 1.1 greentic" if head.via else b"Via: 1.1 greentic")
     return b"\r\n".join(lines)
 

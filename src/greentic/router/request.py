@@ -35,6 +35,14 @@ if TYPE_CHECKING:
     from greentic.router.limits import Limits
 
 _IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS"))
+_NOT_SERVED = frozenset((b"CONNECT", b"TRACE"))
+_NOT_HTTP = frozenset(
+    (
+        b"SOURCE", b"DESCRIBE", b"ANNOUNCE", b"SETUP", b"PLAY", b"PAUSE", b"TEARDOWN", b"GET_PARAMETER",
+        b"SET_PARAMETER", b"REDIRECT", b"RECORD", b"FLUSH",
+    )
+)  # fmt: skip
+"""What llhttp takes of other protocols that look alike (ICE, RTSP)."""
 _PARAMETER_START = PARAMETER + b"="
 _SYNTHETIC = b"POST / HTTP/1.1\r\nHost: a\r\n%b\r\n\r\n"
 
@@ -65,6 +73,7 @@ class RequestReader:
         "_dropped",
         "_ended",
         "_expect",
+        "_fed",
         "_host",
         "_in_head",
         "_known",
@@ -78,6 +87,7 @@ class RequestReader:
         "_request_id",
         "_said",
         "_sink",
+        "_size",
         "_te",
         "_traceparents",
         "_tracestate",
@@ -92,7 +102,7 @@ class RequestReader:
     def __init__(self, sink: RequestSink, limits: Limits) -> None:
         self._sink = sink
         self._limits = limits
-        self.raw_bytes = 0
+        self.raw_bytes = self._fed = 0
         self._in_head = False
         self._muted = False
         self._trailers: list[bytes] = []
@@ -126,6 +136,7 @@ class RequestReader:
             self._between = False
         self._begun = self._ended = 0
         self.raw_bytes += len(data)
+        self._fed = self.raw_bytes
         self._parser.feed_data(data)
         if self._begun == 1 and self._ended == 1 and self._latest is not None:
             self._between = self._known.remember(data, self._latest)
@@ -171,7 +182,7 @@ class RequestReader:
         self._traceparents: list[bytes] = []
         self._tracestate: list[bytes] = []
         self._said: dict[bytes, bytes | None] | None = None
-        self._dropped = 0
+        self._dropped = self._size = 0
         self._trailers_welcome = False
 
     def on_url(self, url: bytes) -> None:
@@ -200,7 +211,7 @@ class RequestReader:
             return
         self._latest = head = self._head()
         self._in_head = False
-        self.raw_bytes = 0
+        self.raw_bytes = self._size = 0
         self._trailers = []
         self._sink.request_started(head)
 
@@ -221,12 +232,16 @@ class RequestReader:
             return
         if len(self._trailers) >= self._limits.max_headers:
             raise Refusal(431, "headers-too-large", "too many trailer fields")
+        self._size += len(name) + len(value)
+        if self._size > self._limits.max_header_bytes:
+            raise Refusal(431, "headers-too-large", "the trailer is too large")
         if key not in NO_TRAILERS and key.replace(b"_", b"-") not in NO_TRAILERS:
             self._trailers.append(name + b": " + value)
 
     def _field(self, key: bytes, value: bytes) -> None:
         value = value.strip(b" \t")
         self._dropped += 1
+        self._size += len(value)
         if key == b"host":
             if self._host is not None:
                 raise _bad("more than one Host field")
@@ -279,7 +294,8 @@ class RequestReader:
         lines = self._lines
         if len(lines) + self._dropped > limits.max_headers:
             raise Refusal(431, "headers-too-large", f"more than {limits.max_headers} header fields")
-        if self.raw_bytes > limits.max_header_bytes and sum(map(len, lines)) > limits.max_header_bytes:
+        # What was read at once may hold other heads and bodies: it says that this one is small, not that it is large.
+        if self._fed > limits.max_header_bytes and self._size + sum(map(len, lines)) > limits.max_header_bytes:
             raise Refusal(431, "headers-too-large", "the request header is too large")
         head = RequestHead()
         head.method = method = self._parser.get_method()
@@ -287,8 +303,10 @@ class RequestReader:
         if version not in ("1.1", "1.0"):
             raise Refusal(505, "http-version", "this is not HTTP/1.1")
         head.modern = modern = version == "1.1"
-        if method in (b"CONNECT", b"TRACE"):
+        if method in _NOT_SERVED:
             raise Refusal(405, "method-not-allowed", f"{method.decode()} is not served here")
+        if method in _NOT_HTTP:
+            raise Refusal(501, "method-unknown", f"{method.decode()} is no method of HTTP")
         self._frame(head)
         head.has_body = head.chunked or head.length > 0
         # What frames a message in another way than "no body" is never remembered: see `KnownRequest`.

@@ -21,6 +21,11 @@ _DIRECT_BYTES = 16 * 1024
 _TRAILERS = 128
 _FIELDS = 1024
 _HEAD_BYTES = 256 * 1024
+"""Of a response's fields, of its trailers, and of what comes in a row without anything that goes on to the client."""
+_INFORMATIONAL = 32
+"""Responses 1xx before the final one."""
+_START = b"HTTP/1."
+"""llhttp would take the versions 0.9 and 2.0 too, and what other protocols answer (ICE, RTSP)."""
 
 
 class UpstreamConnection(asyncio.Protocol):
@@ -33,15 +38,17 @@ class UpstreamConnection(asyncio.Protocol):
         "_direct",
         "_dirty",
         "_head",
-        "_head_bytes",
         "_in_body",
+        "_informed",
         "_informing",
         "_keeps",
         "_out",
         "_parser",
         "_paused",
         "_socket",
+        "_trailer_bytes",
         "_trailers",
+        "_unanswered",
         "answered",
         "exchange",
         "idle_since",
@@ -76,7 +83,9 @@ class UpstreamConnection(asyncio.Protocol):
         self._keeps = False
         self._direct = -1
         self._trailers: list[bytes] = []
-        self._head_bytes = 0
+        self._trailer_bytes = 0
+        self._informed = 0
+        self._unanswered = 0
         self._body_bytes = 0
         self._connection: set[bytes] = set()
 
@@ -197,8 +206,12 @@ class UpstreamConnection(asyncio.Protocol):
                 if missing >= 0:  # the parser is to judge what follows a body
                     self._repeat(exchange, head, data[at:], missing)
                     return
+            if not _START.startswith(data[:7]):
+                self._fail(exchange, _bad("the worker's response is not HTTP/1.1"))
+                return
             if self._parser is None:
                 self._parser = HttpResponseParser(self)
+        self._unanswered += len(data)
         try:
             self._parser.feed_data(data)
         except HttpParserUpgrade as upgrade:
@@ -214,16 +227,17 @@ class UpstreamConnection(asyncio.Protocol):
             exchange.client.write(out[0] if len(out) == 1 else b"".join(out))
             out.clear()
             exchange.client.touch()
+            self._unanswered = 0
+        elif self._unanswered > _HEAD_BYTES and not self._complete:
+            # A head, a trailer or a chunk extension without end.
+            self._fail(exchange, _bad("the worker's response header is too large"))
+            return
         if first and self._in_body:
             self._remember(exchange, data)
         if self._complete:
             self._finish(exchange)
         elif self._direct < -1 - _DIRECT_BYTES:
             self._take_direct()
-        elif not self._in_body:
-            self._head_bytes += len(data)
-            if self._head_bytes > _HEAD_BYTES:
-                self._fail(exchange, Refusal(502, "bad-response", "the worker's response header is too large"))
 
     def _repeat(self, exchange: Exchange, head: ResponseHead, body: bytes, missing: int) -> None:
         """A known head, and `body` behind it, of which `missing` bytes are still to come."""
@@ -270,7 +284,7 @@ class UpstreamConnection(asyncio.Protocol):
         head = self._head
         self._out.clear()
         if head.status != 101 or not exchange.head.upgrade:
-            self._fail(exchange, Refusal(502, "bad-response", "the worker switched protocols unasked"))
+            self._fail(exchange, _bad("the worker switched protocols unasked"))
             return
         self._parser = None
         exchange.switch_protocols(self, head, rest)
@@ -300,12 +314,18 @@ class UpstreamConnection(asyncio.Protocol):
             self._dirty = True
             return
         self._head = ResponseHead()
+        self._connection = set()
         self._informing = False
 
     def on_header(self, name: bytes, value: bytes) -> None:
         key = name.lower()
         if self._in_body:
-            if key not in NO_TRAILERS and len(self._trailers) < _TRAILERS and not self._complete:
+            if self._complete:
+                return
+            self._trailer_bytes += len(name) + len(value)
+            if len(self._trailers) >= _TRAILERS or self._trailer_bytes > _HEAD_BYTES:
+                raise _bad("the worker's trailer is too large")
+            if key not in NO_TRAILERS:
                 self._trailers.append(name + b": " + value)
         elif key in RESPONSE_FIELDS:
             self._field(self._head, key, value)
@@ -316,14 +336,14 @@ class UpstreamConnection(asyncio.Protocol):
         value = value.strip(b" \t")
         if key == b"content-length":
             if head.length is not None or not DIGITS.fullmatch(value):
-                raise Refusal(502, "bad-response", "the worker's Content-Length is malformed or repeated")
+                raise _bad("the worker's Content-Length is malformed or repeated")
             head.length = int(value)
         elif key == b"content-type":
             head.content_type = value.lower()
             head.lines.append(b"Content-Type: " + value)
         elif key == b"transfer-encoding":
             if head.chunked or value.lower() != b"chunked":
-                raise Refusal(502, "bad-response", "the worker's Transfer-Encoding is not exactly chunked")
+                raise _bad("the worker's Transfer-Encoding is not exactly chunked")
             head.chunked = True
         elif key == b"connection":
             if value != b"keep-alive":
@@ -341,14 +361,22 @@ class UpstreamConnection(asyncio.Protocol):
             return
         head.status = self._parser.get_status_code()
         if len(head.lines) > _FIELDS:
-            raise Refusal(502, "bad-response", "the worker's response has too many header fields")
+            raise _bad("the worker's response has too many header fields")
+        if self._unanswered > _HEAD_BYTES and sum(map(len, head.lines)) > _HEAD_BYTES:
+            raise _bad("the worker's response header is too large")
         if head.status < 100 or head.status > 599 or (head.chunked and head.length is not None):
-            raise Refusal(502, "bad-response", "the worker's response is not valid HTTP")
+            raise _bad("the worker's response is not valid HTTP")
+        if head.chunked and self._parser.get_http_version() == "1.0":
+            # RFC 9112 section 6.1: its framing is not to be relied upon for what comes after.
+            self._connection.add(b"close")
         nominated = self._connection - {b"close", b"keep-alive", b"upgrade"}
         if nominated:
             head.lines = without_nominated(head.lines, nominated)
         if head.status < 200:
             self._informing = True
+            self._informed += 1
+            if self._informed > _INFORMATIONAL:
+                raise _bad("the worker sent too many responses 1xx before the final one")
             if head.status != 101:
                 self._out.append(exchange.informational(head))
             return
@@ -388,3 +416,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._keeps = self._parser.should_keep_alive()
         if self.exchange is not None and self.exchange.rechunks:
             self._out.append(self.exchange.response_tail(self._trailers))
+
+
+def _bad(message: str) -> Refusal:
+    return Refusal(502, "bad-response", message)

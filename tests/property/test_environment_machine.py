@@ -62,6 +62,8 @@ class Dial:
         self.kept: list[int] = []
         self.since: dict[str, int] = {}
         self.last: tuple[dict[str, int], str] | None = None
+        self.origin: dict[int, int] = {}
+        """By generation of a schedule's step: the one from before the schedule."""
 
     def retire(self) -> None:
         if self.live is not None:
@@ -101,7 +103,7 @@ class EnvironmentMachine(RuleBasedStateMachine):
             refused = error.kind
             outcome = None
         if outcome is None:
-            assert refused in {"conflict", "not-found"}
+            assert refused in {"conflict", "not-found", "invalid-argument"}
             return None
         if before is not None:
             for other in before.bundles:
@@ -291,7 +293,7 @@ class EnvironmentMachine(RuleBasedStateMachine):
 
     def back(self, deployment_id: str, to: int | None) -> int | None:
         dial = self.dials[deployment_id]
-        target = to if to is not None else dial.kept[-1] if dial.kept else None
+        target = to if to is not None else dial.origin.get(dial.live, dial.kept[-1]) if dial.kept else None
         allowed = (
             target is not None
             and all(self.environment.revision(one).lifecycle is Lifecycle.READY for one in dial.shares[target])
@@ -315,6 +317,106 @@ class EnvironmentMachine(RuleBasedStateMachine):
         assert again is not None
         assert not again.changed, "the same key again does not undo"
         return target
+
+    @rule(pick=ANY, ways=st.sampled_from([[10_000], [5_000, 10_000], [100, 1_000, 10_000]]), data=st.data())
+    def schedule(self, pick: int, ways: list[int], data: st.DataObject) -> None:
+        """One schedule from its beginning to one of its ends, with whatever may come in between."""
+        deployment_id = self.deployment(pick)
+        dial, deployment = self.dials[deployment_id], self.environment.deployment(deployment_id)
+        own = self.environment.revisions_of(deployment_id)
+        ready = [one.revision_id for one in own if one.lifecycle is Lifecycle.READY]
+        if not ready:
+            return
+        named = data.draw(st.permutations(ready))[: data.draw(st.integers(1, len(ready)))]
+        shares = dict(zip(named, data.draw(weights(len(named), zeros=True)), strict=True))
+        began, runner = dial.live, self.scene.mint()
+        driven = {"deployment_id": deployment_id, "schedule_id": self.scene.mint(), "runner": runner}
+        outcome = self.attempt(
+            "traffic begin-schedule",
+            deployment_id,
+            **driven,
+            entries=[{"revision_id": one, "weight_bps": weight} for one, weight in shares.items()],
+            ways=ways,
+            step_seconds=60.0,
+            updated_by="ops",
+        )
+        if outcome is None:
+            wanted = {one: weight for one, weight in shares.items() if weight}
+            near = (
+                began is not None
+                and sum(
+                    abs(wanted.get(one, 0) - dial.shares[began].get(one, 0)) for one in {*wanted, *dial.shares[began]}
+                )
+                <= 400
+            )
+            assert began is None or near or deployment.status is not DeploymentStatus.ACTIVE
+            return
+        self.follow(deployment_id, began)
+        step = 0
+        about = {"deployment_id": deployment_id, "updated_by": "ops"}
+        while True:
+            match data.draw(st.sampled_from(["on", "on", "on", "pause", "meddle", "abort", "stay", "back", "clear"])):
+                case "on" if step + 1 < len(ways):
+                    again = self.attempt("traffic advance", deployment_id, **driven, step=step)
+                    assert again is not None
+                    assert not again.changed, "a step that is live already"
+                    step += 1
+                    assert self.attempt("traffic advance", deployment_id, **driven, step=step) is not None
+                    self.follow(deployment_id, began)
+                case "on":
+                    assert self.attempt("traffic finish", deployment_id, **driven) is not None
+                    assert dial.shares[dial.live] == {one: weight for one, weight in shares.items() if weight}
+                    return
+                case "pause":
+                    assert self.attempt("traffic pause", deployment_id, **about) is not None
+                    assert self.attempt("traffic advance", deployment_id, **driven, step=step + 1) is None
+                    driven["runner"] = self.scene.mint()
+                    resumed = self.attempt("traffic resume", deployment_id, **about, runner=driven["runner"])
+                    assert resumed is not None
+                    former = {**driven, "runner": runner}
+                    assert self.attempt("traffic advance", deployment_id, **former, step=step + 1) is None
+                    assert self.attempt("traffic abort", deployment_id, **about, runner=runner) is None
+                    runner = driven["runner"]
+                case "meddle":
+                    moved = [{"revision_id": ready[0], "weight_bps": 10_000}]
+                    assert self.attempt("traffic set", deployment_id, **about, entries=moved) is None
+                    for one in shares:
+                        assert self.attempt("revisions drain", deployment_id, revision_id=one) is None
+                        assert self.attempt("revisions archive", deployment_id, revision_id=one) is None
+                    assert (
+                        self.attempt(
+                            "traffic begin-schedule",
+                            deployment_id,
+                            **driven,
+                            entries=moved,
+                            ways=[10_000],
+                            step_seconds=1.0,
+                            updated_by="ops",
+                        )
+                        is None
+                    )
+                case "abort":
+                    assert self.attempt("traffic abort", deployment_id, **about) is not None
+                    self.follow(deployment_id, None)
+                    assert dial.tables[dial.live] == dial.tables[began], "the identical table"
+                    return
+                case "stay":
+                    assert self.attempt("traffic abort", deployment_id, **about, stay=True) is not None
+                    return
+                case "back":
+                    assert self.back(deployment_id, None) == began
+                    return
+                case _:
+                    self.clear(pick)
+                    return
+
+    def follow(self, deployment_id: str, began: int | None) -> None:
+        """Let the model see where a schedule has put the dial."""
+        dial, split = self.dials[deployment_id], self.environment.split(deployment_id)
+        dial.move(split, {entry.revision_id: entry.weight_bps for entry in split.entries if entry.weight_bps})
+        dial.last = None
+        if began is not None:
+            dial.origin[split.generation] = began
 
     @rule(pick=ANY)
     def roll_back_too_far(self, pick: int) -> None:
@@ -372,7 +474,7 @@ class EnvironmentMachine(RuleBasedStateMachine):
             self.archived -= gone
             self.frozen = {one: kept for one, kept in self.frozen.items() if one not in gone}
             del self.dials[deployment_id]
-            assert slices(self.environment, deployment_id) == ([], [], [], [])
+            assert slices(self.environment, deployment_id) == ([], [], [], [], [])
 
     @rule()
     def unknown(self) -> None:
@@ -384,6 +486,11 @@ class EnvironmentMachine(RuleBasedStateMachine):
     def every_rule_is_kept(self) -> None:
         if self.scene.current is not None:
             assert not list(rules.violations(self.environment))
+
+    @invariant()
+    def no_schedule_is_left_open(self) -> None:
+        if self.scene.current is not None:
+            assert not any(one.state.open for one in self.environment.traffic_schedules)
 
     @invariant()
     def traffic_is_as_the_model_says(self) -> None:
@@ -432,7 +539,13 @@ def frozen(revision: Revision) -> list[Any]:
 
 def slices(environment: Environment, deployment_id: str) -> tuple[list[Any], ...]:
     """Everything that an environment holds of one deployment."""
-    parts = (environment.bundles, environment.revisions, environment.traffic_splits, environment.split_history)
+    parts: tuple[tuple[Any, ...], ...] = (
+        environment.bundles,
+        environment.revisions,
+        environment.traffic_splits,
+        environment.split_history,
+        environment.traffic_schedules,
+    )
     return tuple([one for one in part if one.deployment_id == deployment_id] for part in parts)
 
 

@@ -112,6 +112,9 @@ def remove(environment: Environment, payload: RemoveDeploymentPayload, command: 
             "split_history": tuple(
                 one for one in environment.split_history if one.deployment_id != deployment.deployment_id
             ),
+            "traffic_schedules": tuple(
+                one for one in environment.traffic_schedules if one.deployment_id != deployment.deployment_id
+            ),
         }
     )
     remembered = RetiredPolicy(

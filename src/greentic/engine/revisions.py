@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from greentic.engine import deployments
+from greentic.engine import deployments, open_schedule
 from greentic.engine.command import Command, Outcome
 from greentic.engine.promises import runs
 from greentic.spec.deployment import DeploymentStatus
@@ -175,6 +175,13 @@ def _require(revision: Revision, allowed: Collection[Lifecycle], done: str, onwa
 
 
 def _refuse_traffic(environment: Environment, revision: Revision, done: str) -> None:
+    schedule = open_schedule.find(environment, revision.deployment_id)
+    if schedule is not None and revision.revision_id in schedule.named:
+        raise Conflict(
+            f"{label(revision)} is part of an open schedule ({open_schedule.told(schedule)}) and cannot be {done}",
+            details={"reason": "schedule-open", "revision_id": revision.revision_id},
+            next_step=f"gtc op traffic abort {revision.bundle_id}",
+        )
     weight = share(environment, revision)
     if weight:
         raise Conflict(

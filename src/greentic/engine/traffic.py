@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from greentic.engine import deployments, promises, revisions
+from greentic.engine import deployments, open_schedule, promises, revisions
 from greentic.engine.command import Command, Outcome
 from greentic.engine.slots import Run, moved, relayout, table
 from greentic.spec.deployment import BundleDeployment, DeploymentStatus
@@ -22,7 +22,8 @@ from greentic.spec.payloads import (
     WeightedRevision,
 )
 from greentic.spec.revision import Revision
-from greentic.spec.traffic import PinPolicy, TrafficSplit
+from greentic.spec.schedule import ScheduleState
+from greentic.spec.traffic import PinPolicy, ScheduleRef, TrafficSplit
 
 HISTORY_DEPTH = 32
 """Superseded splits kept per deployment."""
@@ -31,28 +32,22 @@ HISTORY_DEPTH = 32
 def set_split(environment: Environment, payload: SetTrafficSplitPayload, command: Command, now: str) -> Outcome:
     """Move the dial. Every revision named must be ready; the weights sum to exactly 10,000; each revision once.
 
-    The same key with the same entries is a replay of the live split; with other entries it is a Conflict.
+    The same key with the same entries is a replay of the live split; with other entries it is a Conflict, and so is any
+    move while a schedule has the dial.
     """
     deployment = deployments.find(environment, payload.deployment_id)
-    _check_entries(payload.entries)
-    named = _named(environment, [entry.revision_id for entry in payload.entries])
-    for entry, revision in zip(payload.entries, named, strict=True):
-        if revision.deployment_id != deployment.deployment_id:
-            raise InvalidArgument(
-                f"the revision {entry.revision_id} belongs to another deployment than '{deployment.bundle_id}'",
-                details={"revision_id": entry.revision_id, "deployment_id": revision.deployment_id},
-            )
+    asked = checked(environment, deployment, payload.entries)
     live = environment.split(deployment.deployment_id)
     if live is not None and live.idempotency_key == command.idempotency_key:
-        asked = {entry.revision_id: entry.weight_bps for entry in payload.entries if entry.weight_bps}
-        if _shares(live) == asked and live.pins == payload.pins:
+        if shares(live) == _positive(asked) and live.pins == payload.pins:
             return _replayed(environment, live)
         raise _reused(command.idempotency_key, live)
+    open_schedule.refuse(environment, deployment.deployment_id)
     _require_open(deployment)
-    _require_ready(named)
-    weights = [(entry.revision_id, entry.weight_bps) for entry in payload.entries]
+    require_ready(environment, asked)
+    weights = list(asked.items())
     runs = relayout(() if live is None else table(live), weights)
-    return _commit(
+    return commit(
         environment,
         deployment,
         weights,
@@ -70,14 +65,36 @@ def rollback(environment: Environment, payload: RollbackTrafficSplitPayload, com
     """Restore an earlier split with its identical slot table, as a new generation; so it can itself be undone.
 
     Without `to_generation` the split that was live before the present one comes back; a second one undoes the first.
+    The steps of a schedule count as one move: what was live before the schedule comes back. An open schedule ends.
     The same key again is a replay: it does not undo what it did.
     """
     deployment = deployments.find(environment, payload.deployment_id)
-    past = environment.history(deployment.deployment_id)
     live = environment.split(deployment.deployment_id)
     if live is not None and live.idempotency_key == command.idempotency_key:
         return _rolled_back_again(environment, payload, command, live)
-    if live is not None and payload.to_generation == live.generation:
+    target = rollback_target(environment, deployment, payload.to_generation)
+    _require_open(deployment)
+    why = f"rollback to generation {target.generation}"
+    freed = open_schedule.ended(
+        environment, deployment.deployment_id, ScheduleState.ABORTED, now, payload.updated_by, why
+    )
+    return restore(
+        freed,
+        deployment,
+        target,
+        now=now,
+        by=payload.updated_by,
+        key=command.idempotency_key,
+        note=payload.note or why,
+        pins=payload.pins,
+    )
+
+
+def rollback_target(environment: Environment, deployment: BundleDeployment, to_generation: int | None) -> TrafficSplit:
+    """The split that a rollback restores. Conflict when there is none or it is live, NotFound when it is not kept."""
+    past = environment.history(deployment.deployment_id)
+    live = environment.split(deployment.deployment_id)
+    if live is not None and to_generation == live.generation:
         raise Conflict(
             f"generation {live.generation} of '{deployment.bundle_id}' is live already",
             details={"generation": live.generation},
@@ -88,38 +105,54 @@ def rollback(environment: Environment, payload: RollbackTrafficSplitPayload, com
             details={"deployment_id": deployment.deployment_id},
             next_step=f"gtc op traffic set {deployment.bundle_id} REVISION=100%",
         )
-    target = past[-1]
-    if payload.to_generation is not None:
-        found = next((split for split in past if split.generation == payload.to_generation), None)
-        if found is None:
-            raise NotFound(
-                f"generation {payload.to_generation} of '{deployment.bundle_id}' is not kept; "
-                f"kept are {', '.join(str(split.generation) for split in past)}",
-                details={"generations": [split.generation for split in past]},
-                next_step=f"gtc op traffic history {deployment.bundle_id}",
-            )
-        target = found
-    _require_open(deployment)
-    weights = list(_shares(target).items())
-    _require_ready(_named(environment, [revision_id for revision_id, _ in weights]))
-    outcome = _commit(
+    wanted = to_generation
+    if wanted is None:
+        wanted = past[-1].generation
+        if live is not None and live.schedule is not None:
+            wanted = live.schedule.from_generation
+    found = next((split for split in past if split.generation == wanted), None)
+    if found is None:
+        raise NotFound(
+            f"generation {wanted} of '{deployment.bundle_id}' is not kept; "
+            f"kept are {', '.join(str(split.generation) for split in past)}",
+            details={"generations": [split.generation for split in past]},
+            next_step=f"gtc op traffic history {deployment.bundle_id}",
+        )
+    return found
+
+
+def restore(
+    environment: Environment,
+    deployment: BundleDeployment,
+    target: TrafficSplit,
+    *,
+    now: str,
+    by: str,
+    key: str,
+    note: str,
+    pins: PinPolicy | None = None,
+) -> Outcome:
+    """Make `target`, a split of the history, live again with its identical table, as a new generation."""
+    weights = shares(target)
+    require_ready(environment, weights)
+    outcome = commit(
         environment,
         deployment,
-        weights,
+        list(weights.items()),
         table(target),
         now=now,
-        by=payload.updated_by,
-        key=command.idempotency_key,
+        by=by,
+        key=key,
         authorization=target.authorization_ref,
-        note=payload.note or f"rollback to generation {target.generation}",
+        note=note,
         restored=target.generation,
-        pins=payload.pins,
+        pins=pins,
     )
     return Outcome(outcome.environment, {**outcome.result, "restored_generation": target.generation})
 
 
 def clear(environment: Environment, payload: ClearTrafficSplitPayload, command: Command, now: str) -> Outcome:
-    """No traffic for the deployment; the split goes to the history and the generation grows."""
+    """No traffic for the deployment; the split goes to the history, the generation grows, an open schedule ends."""
     deployment = deployments.find(environment, payload.deployment_id)
     live = environment.split(deployment.deployment_id)
     if live is None:
@@ -128,6 +161,9 @@ def clear(environment: Environment, payload: ClearTrafficSplitPayload, command: 
             {"deployment_id": deployment.deployment_id, "cleared": False, "new_generation": None},
             changed=False,
         )
+    environment = open_schedule.ended(
+        environment, deployment.deployment_id, ScheduleState.ABORTED, now, payload.updated_by, "the traffic was cleared"
+    )
     generation = _next_generation(environment, deployment)
     emptied = environment.model_copy(
         update={"traffic_splits": tuple(split for split in environment.traffic_splits if split is not live)}
@@ -144,7 +180,7 @@ def clear(environment: Environment, payload: ClearTrafficSplitPayload, command: 
     )
 
 
-def _commit(
+def commit(
     environment: Environment,
     deployment: BundleDeployment,
     weights: Sequence[tuple[str, int]],
@@ -157,7 +193,9 @@ def _commit(
     note: str | None,
     restored: int | None = None,
     pins: PinPolicy | None = None,
+    schedule: ScheduleRef | None = None,
 ) -> Outcome:
+    """The environment with the next split of the deployment: `weights` laid out as `runs`, the live one remembered."""
     live = environment.split(deployment.deployment_id)
     generation = _next_generation(environment, deployment)
     index = {revision_id: position for position, (revision_id, _) in enumerate(weights)}
@@ -176,6 +214,7 @@ def _commit(
         note=note,
         restored_generation=restored,
         pins=pins,
+        schedule=schedule,
     )
     current = tuple(revision_id for revision_id, weight in weights if weight)
     stamped = deployment.model_copy(update={"traffic_generation": generation, "current_revisions": current})
@@ -214,7 +253,10 @@ def _stash(split: TrafficSplit) -> str:
     return "inline://" + base64.urlsafe_b64encode(canonical_json(kept.to_json())).decode().rstrip("=")
 
 
-def _check_entries(entries: Sequence[WeightedRevision]) -> None:
+def checked(
+    environment: Environment, deployment: BundleDeployment, entries: Sequence[WeightedRevision]
+) -> dict[str, int]:
+    """Basis points by revision; refused unless they sum to everything, each once, all of the deployment's own."""
     total = sum(entry.weight_bps for entry in entries)
     if total != BASIS_POINTS:
         raise SpecViolation(
@@ -223,12 +265,19 @@ def _check_entries(entries: Sequence[WeightedRevision]) -> None:
             details={"sum": total},
             next_step="name every revision's share, or let one take what is left with rest=REVISION",
         )
-    named = [entry.revision_id for entry in entries]
-    if len(set(named)) != len(named):
+    asked = {entry.revision_id: entry.weight_bps for entry in entries}
+    if len(asked) != len(entries):
         raise SpecViolation("DuplicateSplitEntry", "a revision is named twice in one split")
+    for revision in _named(environment, asked):
+        if revision.deployment_id != deployment.deployment_id:
+            raise InvalidArgument(
+                f"the revision {revision.revision_id} belongs to another deployment than '{deployment.bundle_id}'",
+                details={"revision_id": revision.revision_id, "deployment_id": revision.deployment_id},
+            )
+    return asked
 
 
-def _named(environment: Environment, revision_ids: Sequence[str]) -> list[Revision]:
+def _named(environment: Environment, revision_ids: Iterable[str]) -> list[Revision]:
     """The revisions of those ids, in that order; NotFound for the first that does not exist."""
     known = {revision.revision_id: revision for revision in environment.revisions}
     return [known.get(named) or revisions.find(environment, named) for named in revision_ids]
@@ -244,8 +293,9 @@ def _require_open(deployment: BundleDeployment) -> None:
         )
 
 
-def _require_ready(named: Iterable[Revision]) -> None:
-    for revision in named:
+def require_ready(environment: Environment, revision_ids: Iterable[str]) -> None:
+    """Conflict with the verb that leads on for the first of the revisions that is not ready."""
+    for revision in _named(environment, revision_ids):
         if revision.lifecycle is not Lifecycle.READY:
             steps = {
                 Lifecycle.STAGED: "warm",
@@ -261,9 +311,13 @@ def _require_ready(named: Iterable[Revision]) -> None:
             )
 
 
-def _shares(split: TrafficSplit) -> dict[str, int]:
+def shares(split: TrafficSplit) -> dict[str, int]:
     """The shares above nothing, by revision, in the order of the entries."""
     return {entry.revision_id: entry.weight_bps for entry in split.entries if entry.weight_bps}
+
+
+def _positive(weights: Mapping[str, int]) -> dict[str, int]:
+    return {revision_id: weight for revision_id, weight in weights.items() if weight}
 
 
 def _rolled_back_again(

@@ -15,6 +15,7 @@ from greentic.spec.parsing import Document, Flag, Text, absent
 from greentic.spec.references import Descriptor, InstanceId, RelativePath, SecretUri
 from greentic.spec.revision import OMITTED, Revision
 from greentic.spec.router_settings import DEFAULT_PIN_SECONDS, RouterSettings
+from greentic.spec.schedule import TrafficSchedule
 from greentic.spec.traffic import TrafficSplit
 from greentic.spec.trust_root import TrustRootDocument
 
@@ -234,6 +235,7 @@ class Environment(Document):
     bindings (the reference: `previous_binding_ref`). `trust_root` says whose signatures count here, absent until
     somebody was ever trusted (the reference: a file of its own); `retired_policies` where the revenue policies of pairs
     stopped that no deployment here refers to. Both are ours, and neither goes back when a backup is restored.
+    `traffic_schedules` holds the newest schedule of each deployment that ever had one; ours, too.
     """
 
     schema_: Literal["greentic.environment.v1"] = Field("greentic.environment.v1", alias="schema")
@@ -254,6 +256,7 @@ class Environment(Document):
     binding_history: tuple[SupersededBinding, ...] = Field(default=(), exclude_if=absent)
     trust_root: TrustRootDocument | None = OMITTED
     retired_policies: tuple[RetiredPolicy, ...] = Field(default=(), exclude_if=absent)
+    traffic_schedules: tuple[TrafficSchedule, ...] = Field(default=(), exclude_if=absent)
 
     def deployment(self, deployment_id: str) -> BundleDeployment | None:
         """The deployment of that id, None when there is none."""
@@ -275,6 +278,10 @@ class Environment(Document):
     def history(self, deployment_id: str) -> tuple[TrafficSplit, ...]:
         """The deployment's superseded splits, oldest first."""
         return tuple(found for found in self.split_history if found.deployment_id == deployment_id)
+
+    def schedule(self, deployment_id: str) -> TrafficSchedule | None:
+        """The deployment's newest schedule, open or ended; None when it never had one."""
+        return next((found for found in self.traffic_schedules if found.deployment_id == deployment_id), None)
 
     def binding(self, slot: Slot) -> PackBinding | None:
         """What fills a single slot, None when nothing does."""

@@ -386,6 +386,27 @@ def _history(environment: Environment) -> Iterator[Violation]:
         yield Violation("DuplicateGeneration", "split_history", f"generation {generation} of {deployment} stands twice")
 
 
+def _schedules(environment: Environment) -> Iterator[Violation]:
+    for repeated in _repeated(schedule.deployment_id for schedule in environment.traffic_schedules):
+        yield Violation("DuplicateSchedule", "traffic_schedules", f"the deployment {repeated} has two schedules")
+    deployments = {deployment.deployment_id for deployment in environment.bundles}
+    for index, schedule in enumerate(environment.traffic_schedules):
+        path = f"traffic_schedules.{index}"
+        if schedule.env_id != environment.environment_id:
+            yield _foreign("traffic_schedule", f"{path}.env_id", schedule.env_id, environment.environment_id)
+        if schedule.deployment_id not in deployments:
+            yield Violation(
+                "UnknownDeployment", f"{path}.deployment_id", f"there is no deployment {schedule.deployment_id}"
+            )
+        if schedule.step >= len(schedule.steps):
+            yield Violation("ScheduleStep", f"{path}.step", f"there is no step {schedule.step}")
+        for place, step in enumerate(schedule.steps):
+            if sum(share.weight_bps for share in step.entries) != BASIS_POINTS:
+                yield Violation(
+                    "BasisPointsSum", f"{path}.steps.{place}.entries", f"the weights do not sum to {BASIS_POINTS}"
+                )
+
+
 def split_violations(split: TrafficSplit, path: str) -> Iterator[Violation]:
     """The rules of one split alone: weights sum to 10,000, each revision once, the slot table agrees."""
     total = sum(entry.weight_bps for entry in split.entries)
@@ -478,6 +499,7 @@ _RULES: tuple[tuple[Callable[[Environment], Iterable[Violation]], tuple[str, ...
     (_routes, ("bundles",)),
     (_splits, ("traffic_splits", "bundles", "revisions")),
     (_history, ("split_history", "traffic_splits", "bundles")),
+    (_schedules, ("traffic_schedules", "bundles")),
     (_endpoints, ("messaging_endpoints", "bundles")),
     (_extensions, ("extensions",)),
     (_bindings, ("binding_history", "packs", "extensions")),

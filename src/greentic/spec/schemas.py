@@ -24,6 +24,7 @@ _DOCUMENTS: Mapping[str, str] = {
     "greentic.bundle-deployment.v1": "deployment:BundleDeployment",
     "greentic.revision.v1": "revision:Revision",
     "greentic.traffic-split.v1": "traffic:TrafficSplit",
+    "greentic.traffic-schedule.v1": "schedule:TrafficSchedule",
     "greentic.messaging-endpoint.v1": "environment:MessagingEndpoint",
     "greentic.pack-list-lock.v1": "revision:PackListLock",
     "greentic.pack-config.v1": "revision:PackConfig",

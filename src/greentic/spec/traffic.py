@@ -13,6 +13,7 @@ from greentic.spec.identifiers import (
     Counter,
     DeploymentId,
     EnvironmentId,
+    EventId,
     RevisionId,
     Timestamp,
 )
@@ -64,6 +65,14 @@ class SplitEntry(Document):
     honour_until: Timestamp | None = OMITTED
 
 
+class ScheduleRef(Document):
+    """Which step of which schedule made a split, and the generation that was live before the schedule."""
+
+    schedule_id: EventId
+    step: Counter
+    from_generation: Counter
+
+
 class TrafficSplit(Document):
     """The shares of a deployment's revisions; they sum to exactly 10,000.
 
@@ -72,7 +81,7 @@ class TrafficSplit(Document):
     rollback restores the identical table on every replica. A split of the reference has none; it is then laid out in
     entry order.
     `note` says why, in the words of who moved the dial; `restored_generation` which split a rollback brought back;
-    `pins` what the move asked to become of pins.
+    `pins` what the move asked to become of pins; `schedule` which step of a schedule it was.
     """
 
     schema_: Literal["greentic.traffic-split.v1"] = Field("greentic.traffic-split.v1", alias="schema")
@@ -90,3 +99,4 @@ class TrafficSplit(Document):
     note: Text | None = OMITTED
     restored_generation: Counter | None = OMITTED
     pins: PinPolicy | None = OMITTED
+    schedule: ScheduleRef | None = OMITTED

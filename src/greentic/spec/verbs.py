@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _PAYLOADS = "greentic.spec.payloads"
 _BINDINGS = "greentic.spec.bindings"
+_SCHEDULE = "greentic.spec.schedule_payloads"
 _ENDPOINTS = "greentic.spec.endpoints"
 _MERGING = "greentic.spec.merging"
 _CONFIGURATION = "greentic.spec.configuration"
@@ -317,6 +318,62 @@ VERBS: tuple[Verb, ...] = (
         "Take all traffic away from a deployment",
         "not-found",
         "conflict",
+    ),
+    _verb(
+        "traffic begin-schedule",
+        "BeginSchedulePayload",
+        "Move the dial in steps with gates between them: record the schedule and make its first step live",
+        "not-found",
+        "invalid-argument",
+        "conflict",
+        "spec",
+        permission="traffic:set",
+        internal=True,
+        module=_SCHEDULE,
+    ),
+    _verb(
+        "traffic advance",
+        "AdvanceSchedulePayload",
+        "Make the next step of a schedule live",
+        "not-found",
+        "conflict",
+        permission="traffic:set",
+        internal=True,
+        module=_SCHEDULE,
+    ),
+    _verb(
+        "traffic finish",
+        "FinishSchedulePayload",
+        "End a schedule whose last step has passed its gates",
+        "not-found",
+        "conflict",
+        permission="traffic:set",
+        internal=True,
+        module=_SCHEDULE,
+    ),
+    _verb(
+        "traffic pause",
+        "PauseSchedulePayload",
+        "Hold a schedule at the step where it is",
+        "not-found",
+        "conflict",
+        module=_SCHEDULE,
+    ),
+    _verb(
+        "traffic resume",
+        "ResumeSchedulePayload",
+        "Go on with a schedule that is paused, or whose command has ended",
+        "not-found",
+        "conflict",
+        module=_SCHEDULE,
+    ),
+    _verb(
+        "traffic abort",
+        "AbortSchedulePayload",
+        "End a schedule and restore the split from before it",
+        "not-found",
+        "conflict",
+        module=_SCHEDULE,
     ),
     _verb(
         "messaging.endpoint add",

@@ -28,6 +28,9 @@ def test_internal_steps_need_the_permission_of_the_verb_they_serve() -> None:
         "env seed": "env:create",
         "revisions begin-warm": "revisions:warm",
         "revisions complete-drain": "revisions:drain",
+        "traffic begin-schedule": "traffic:set",
+        "traffic advance": "traffic:set",
+        "traffic finish": "traffic:set",
     }
     assert all(verb.permission == f"{verb.noun}:{verb.verb}" for verb in VERBS if not verb.internal)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import click
@@ -43,6 +44,7 @@ _pins = click.option(
     metavar="honour|grace=TIME|evict",
     help="What becomes of visitors' pins. [default: those to a revision that keeps a share stay, the others end]",
 )
+_STEPS = "1%,10%,50%,100%"
 _PINS = {"type": "string", "pattern": "^(honour|evict|grace=[0-9]+[smhd]?)$"}
 
 
@@ -50,6 +52,18 @@ _PINS = {"type": "string", "pattern": "^(honour|evict|grace=[0-9]+[smhd]?)$"}
 @click.argument("words", metavar="NAME REVISION=SHARE…", nargs=-1, shell_complete=complete_share)
 @click.option("--deployment", "named", metavar="NAME", help="The deployment, instead of NAME.")
 @_pins
+@click.option("--over", metavar="TIME", help="Move in steps over this time, with gates between them.")
+@click.option(
+    "--steps",
+    metavar="SHARE,…",
+    help=f"With --over: how far each step is on the way to the target. [default: {_STEPS}]",
+)
+@click.option(
+    "--max-errors",
+    metavar="SHARE",
+    help="With --over: roll back when a revision that gains fails more of its requests. [default: 1%]",
+)
+@click.option("--detach", is_flag=True, help="With --over: return after the first step; the rest runs by itself.")
 @click.option("--note", metavar="TEXT", help="Why; kept in the history.")
 @click.option("--authorization-ref", default=None, hidden=True)
 @click.option("--entries", hidden=True, default=None)
@@ -57,13 +71,17 @@ _PINS = {"type": "string", "pattern": "^(honour|evict|grace=[0-9]+[smhd]?)$"}
     "traffic",
     "set",
     changes=True,
-    view=lambda result: _view_moved(result),
+    view=lambda result: _view_schedule(result) if "schedule" in result else _view_moved(result),
     answers={
         "deployment_id": "named",
         "entries": "entries",
         "note": "note",
         "authorization_ref": "authorization_ref",
         "pins": "pinned",
+        "over": "over",
+        "steps": "steps",
+        "max_errors": "max_errors",
+        "detach": "detach",
     },
     types={"entries": _ENTRIES, "pins": _PINS},
 )
@@ -75,13 +93,21 @@ def set_(
     authorization_ref: str | None,
     entries: Any,
     pinned: str | None,
+    over: str | None,
+    steps: str | None,
+    max_errors: str | None,
+    detach: bool,
 ) -> Any:
     """Move the dial; returns when every router serves it.
+
+    With --over in steps: each is held for an equal part of the time, the last one too, and left only when the workers
+    are healthy and errors stay below the bound. Otherwise what was before comes back, and the exit status is 7.
 
     \b
     gtc op traffic set web v2=1% rest=v1     1 % to v2, the rest to v1
     gtc op traffic set web v2=25bps rest=@live
     gtc op traffic set web @latest=100%
+    gtc op traffic set web @latest=100% --over 10m --steps 1%,10%,50%,100%
     """
     from greentic.operations import traffic as operations
 
@@ -89,15 +115,133 @@ def set_(
     if named is None and said and "=" not in said[0]:
         named = said.pop(0)
     wanted = need(named, "argument 'NAME'")
+    asked = shares(need(tuple(said) or tuple(entries or ()), "argument 'REVISION=SHARE'"))
+    if over is not None:
+        return _scheduled(
+            invocation,
+            wanted,
+            asked,
+            over=over,
+            steps=steps,
+            max_errors=max_errors,
+            detach=detach,
+            note=note,
+            authorization_ref=authorization_ref or "auth.json",
+            pins=pins(pinned),
+        )
+    if steps is not None or max_errors is not None or detach:
+        raise click.UsageError("--steps, --max-errors and --detach need --over TIME.", click.get_current_context())
     return operations.set_split(
         invocation.context(),
         invocation.environment_id,
         wanted,
-        shares(need(tuple(said) or tuple(entries or ()), "argument 'REVISION=SHARE'")),
+        asked,
         note=note,
         authorization_ref=authorization_ref or "auth.json",
         pins=pins(pinned),
     )
+
+
+async def _scheduled(
+    invocation: Invocation,
+    deployment: str,
+    asked: Any,
+    *,
+    over: str,
+    steps: str | None,
+    max_errors: str | None,
+    detach: bool,
+    **told: Any,
+) -> Any:
+    from greentic.operations import schedules as operations
+    from greentic.spec.errors import InvalidArgument
+    from greentic.spec.schedule import ErrorRate, WorkersHealthy
+    from greentic.spec.weights import parse_share
+
+    length = seconds(over)
+    if not length:
+        raise InvalidArgument("--over needs a time to move in; without it the dial moves at once")
+    result = await operations.begin(
+        invocation.context(),
+        invocation.environment_id,
+        deployment,
+        asked,
+        ways=[parse_share(word) for word in (_STEPS if steps is None else steps).split(",")],
+        over_seconds=length,
+        gates=(WorkersHealthy(), ErrorRate(limit_bps=parse_share("1%" if max_errors is None else max_errors))),
+        drive=not detach,
+        **told,
+    )
+    if detach and not invocation.dry_run:
+        from greentic.cli.detached import drive
+
+        result["log"] = str(await drive(invocation, result["deployment_id"]))
+    return result
+
+
+@traffic.command()
+@_deployment
+@click.option("--note", metavar="TEXT", help="Why; kept with the schedule.")
+@verb(
+    "traffic",
+    "pause",
+    changes=True,
+    view=lambda result: _view_schedule(result),
+    answers={"deployment_id": "named", "note": "note"},
+)
+def pause(invocation: Invocation, deployment: str | None, named: str | None, note: str | None) -> Any:
+    """Hold a schedule at the step where it is; the command that drives it ends."""
+    from greentic.operations import schedules as operations
+
+    wanted = need(deployment or named, "argument 'NAME'")
+    return operations.pause(invocation.context(), invocation.environment_id, wanted, note=note)
+
+
+@traffic.command()
+@_deployment
+@click.option("--detach", is_flag=True, help="Return at once; the rest runs by itself.")
+@verb(
+    "traffic",
+    "resume",
+    changes=True,
+    view=lambda result: _view_schedule(result),
+    answers={"deployment_id": "named", "detach": "detach"},
+)
+async def resume(invocation: Invocation, deployment: str | None, named: str | None, detach: bool) -> Any:
+    """Go on with a schedule that is paused, or whose command has ended: its present step is held once more."""
+    from greentic.operations import schedules as operations
+
+    wanted = need(deployment or named, "argument 'NAME'")
+    if detach and not invocation.dry_run:
+        from dataclasses import replace
+
+        from greentic.cli.detached import drive
+        from greentic.operations import traffic as dial
+
+        # Refused here, in the words of the engine, and not in the log of a process that nobody watches.
+        await operations.resume(replace(invocation.context(), dry_run=True), invocation.environment_id, wanted)
+        log = await drive(invocation, wanted)
+        return {**dial.show(invocation.context(), invocation.environment_id, wanted), "log": str(log)}
+    return await operations.resume(invocation.context(), invocation.environment_id, wanted)
+
+
+@traffic.command()
+@_deployment
+@click.option("--stay", is_flag=True, help="Leave the dial where it is instead of restoring what was before.")
+@click.option("--note", metavar="TEXT", help="Why; kept in the history.")
+@verb(
+    "traffic",
+    "abort",
+    changes=True,
+    view=lambda result: _view_schedule(result),
+    answers={"deployment_id": "named", "stay": "stay", "note": "note"},
+)
+def abort(invocation: Invocation, deployment: str | None, named: str | None, stay: bool, note: str | None) -> Any:
+    """End a schedule and go back to the split from before it, at once."""
+    from greentic.operations import schedules as operations
+
+    wanted = need(deployment or named, "argument 'NAME'")
+    return operations.abort(invocation.context(), invocation.environment_id, wanted, stay=stay, note=note)
 
 
 @traffic.command()
@@ -276,6 +420,44 @@ def _view_rehearsal(told: Any) -> None:
         line(("  it would be refused: ", "red"), told["refused"]["message"])
 
 
+def _view_schedule(result: Any) -> None:
+    from greentic.cli.tables import line, receipt
+
+    schedule = result["schedule"]
+    line((result["bundle_id"], "bold"), f": {_entries(result)}")
+    _schedule_lines(schedule, table_too="receipt" not in result and schedule["state"] == "running")
+    if "receipt" in result:
+        line((receipt(result["receipt"]), "green"))
+    _view_rehearsal(result.get("rehearsal", {}))
+    if "log" in result:
+        line((f"it runs by itself; its progress: {result['log']}", "dim"))
+
+
+def _schedule_lines(schedule: Any, *, table_too: bool) -> None:
+    from greentic.cli.tables import line, table
+    from greentic.spec.weights import format_share
+
+    if table_too:
+        table(
+            ("STEP", "", "ON THE WAY", "SHARES", "SEEN"),
+            [
+                (
+                    number,
+                    "live" if number == schedule["step"] else "",
+                    format_share(step["way_bps"]),
+                    _entries(step),
+                    step.get("verdict"),
+                )
+                for number, step in enumerate(schedule["steps"], 1)
+            ],
+        )
+    why = f": {schedule['reason']}" if "reason" in schedule else ""
+    until = f", next at {schedule['next_step_at']}" if "next_step_at" in schedule else ""
+    line(f"schedule {schedule['state']}, step {schedule['step']} of {len(schedule['steps'])}{until}{why}")
+    if schedule.get("driven") is False:
+        line(("no command drives it: go on with gtc op traffic resume, or gtc op traffic abort", "yellow"))
+
+
 def _view_cleared(result: Any) -> None:
     from greentic.cli.tables import line, receipt
 
@@ -298,9 +480,12 @@ def _view_show(result: Any) -> None:
         ("REVISION", "SHARE", "ID"),
         [(entry["name"], format_share(entry["weight_bps"]), entry["revision_id"]) for entry in result["entries"]],
     )
+    now = datetime.now(UTC)
     for entry in result["entries"]:
-        if "honour_until" in entry:
+        if "honour_until" in entry and datetime.fromisoformat(entry["honour_until"]) > now:
             line((f"pins to {entry['name']} are honoured until {entry['honour_until']}", "dim"))
+    if "schedule" in result:
+        _schedule_lines(result["schedule"], table_too=result["schedule"]["state"] in ("running", "paused"))
     if "deployment_status" in result:
         line((f"{result['bundle_id']} is {result['deployment_status']}: it serves nobody", "yellow"))
     note = f": {result['note']}" if "note" in result else ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,15 +17,22 @@ from greentic.spec.parsing import Payload
 from greentic.store.contract import Applied, Complete, Store, Stored
 
 
+async def _sleep(seconds: float) -> None:
+    import asyncio
+
+    await asyncio.sleep(seconds)
+
+
 @dataclass(frozen=True, slots=True)
 class Context:
     """The surroundings of one verb.
 
     `actor` is the authenticated user, whom policies know; `by` is who is recorded as having done it, often the same.
-    `now` gives RFC 3339 timestamps, `mint` fresh ULIDs. `key` is the caller's idempotency key, None when it gave none;
-    a verb of several steps derives one key per step. `expected_generation` and `if_match` guard the first change only:
-    what the verb itself commits afterwards is not somebody else's change. `dry_run` computes without committing.
-    `before_change` does ahead of a commit what would otherwise stand between it and the routers' hearing of it.
+    `now` gives RFC 3339 timestamps, `mint` fresh ULIDs; `sleep` passes seconds on the clock of `now`. `key` is the
+    caller's idempotency key, None when it gave none; a verb of several steps derives one key per step.
+    `expected_generation` and `if_match` guard the first change only: what the verb itself commits afterwards is not
+    somebody else's change. `dry_run` computes without committing. `before_change` does ahead of a commit what would
+    otherwise stand between it and the routers' hearing of it.
     """
 
     store: Store
@@ -40,6 +47,7 @@ class Context:
     if_match: str | None = None
     dry_run: bool = False
     before_change: Callable[[], None] = lambda: None
+    sleep: Callable[[float], Awaitable[None]] = _sleep
     _guarded: list[bool] = field(default_factory=list)
 
     @property

@@ -9,6 +9,7 @@ from greentic.engine.authorization import decide
 from greentic.engine.command import Command
 from greentic.operations.context import Context
 from greentic.operations.kept import files
+from greentic.spec import verbs
 from greentic.spec.errors import Conflict, InvalidArgument, NotFound
 from greentic.spec.parsing import Payload, parse
 from greentic.spec.policy import ROLES, Grant, Policy
@@ -66,7 +67,7 @@ def check(
     noun, dot, verb = permission.rpartition(".")
     if not dot:
         raise InvalidArgument(f"'{permission}' is not a permission: write noun.verb, such as traffic.set")
-    verdict = decide(_load(context, environment_id), actor, noun, verb, customer_id)
+    verdict = decide(_load(context, environment_id), actor, *verbs.permission(noun, verb), customer_id)
     return {
         "environment_id": environment_id,
         "actor": actor,

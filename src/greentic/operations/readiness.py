@@ -45,7 +45,7 @@ def refuse(
         found = seen(observation, revision_id)
         if revision is None or not share or not _short(found, share):
             continue
-        if found.capacity_bps:
+        if found.healthy and found.capacity_bps:
             raise _too_little(environment, deployment, revision, share, found)
         raise Conflict(
             f"{label(revision)} is recorded ready but its worker is {found.state}"

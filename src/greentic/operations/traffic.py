@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from greentic.engine.revisions import label
 from greentic.engine.slots import moved, table
+from greentic.engine.traffic import rollback_target
 from greentic.envpacks.deployer import Receipt
-from greentic.operations import names, readiness, rehearsal
+from greentic.operations import names, readiness, rehearsal, schedule_summary
 from greentic.operations.context import Context, desired
 from greentic.spec.deployment import BundleDeployment, DeploymentStatus
 from greentic.spec.environment import Environment
-from greentic.spec.errors import Conflict, InvalidArgument
+from greentic.spec.errors import Conflict, GreenticError, InvalidArgument
 from greentic.spec.identifiers import BASIS_POINTS
 from greentic.spec.lifecycle import Lifecycle
 from greentic.spec.payloads import (
@@ -108,11 +110,13 @@ async def rollback(
         note=note,
         pins=pins,
     )
+    weights: dict[str, int] = {}
     if not context.dry_run:
-        past = stored.environment.history(deployment.deployment_id)
-        target = next((one for one in past if one.generation == to_generation), past[-1] if past else None)
-        if target is not None:
-            await readiness.require(context, stored, deployment, _shares(target))
+        with suppress(GreenticError):  # the engine refuses it, and knows a repeated key
+            target = rollback_target(stored.environment, deployment, to_generation)
+            weights = _shares(target)
+    if not context.dry_run and weights:
+        await readiness.require(context, stored, deployment, weights)
     applied = context.apply(environment_id, "traffic", "rollback", payload)
     told = await _publish(context, stored, applied, deployment)
     return {**told, "restored_generation": applied.result["restored_generation"]}
@@ -145,6 +149,7 @@ def show(context: Context, environment_id: str, word: str) -> dict[str, Any]:
     environment = context.store.load(environment_id).environment
     deployment = names.deployment(environment, word)
     live = environment.split(deployment.deployment_id)
+    schedule = schedule_summary.summary(context, environment, deployment.deployment_id)
     if live is None:
         return {
             "environment_id": environment_id,
@@ -153,8 +158,9 @@ def show(context: Context, environment_id: str, word: str) -> dict[str, Any]:
             "generation": deployment.traffic_generation,
             "entries": [],
             "has_previous": bool(environment.history(deployment.deployment_id)),
+            **schedule,
         }
-    return summary(environment, live)
+    return {**summary(environment, live), **schedule}
 
 
 def history(context: Context, environment_id: str, word: str) -> dict[str, Any]:

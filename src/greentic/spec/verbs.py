@@ -31,7 +31,7 @@ class Verb:
     `request` is the dotted name of its payload (`module:class`), loaded by `payload()`.
     `mutates`: it changes the environment, so it needs a lock, an idempotency key and an audit entry.
     `precondition`: a caller may (remotely: must) name the generation or etag that it saw; creation has none.
-    `permission` is what an actor must hold, `noun:verb`.
+    `permission` is what an actor must hold, `noun:verb`; who may move the dial may also hold and abort a schedule.
     `errors` are the kinds with which the engine itself refuses a well-formed request (`spec.errors`); every verb can in
     addition fail while its request is read (`answers-parse`, `invalid-argument`) or in the store.
     `internal`: a step of a longer verb, never offered to people.
@@ -357,6 +357,7 @@ VERBS: tuple[Verb, ...] = (
         "Hold a schedule at the step where it is",
         "not-found",
         "conflict",
+        permission="traffic:set",
         module=_SCHEDULE,
     ),
     _verb(
@@ -365,6 +366,7 @@ VERBS: tuple[Verb, ...] = (
         "Go on with a schedule that is paused, or whose command has ended",
         "not-found",
         "conflict",
+        permission="traffic:set",
         module=_SCHEDULE,
     ),
     _verb(
@@ -373,6 +375,7 @@ VERBS: tuple[Verb, ...] = (
         "End a schedule and restore the split from before it",
         "not-found",
         "conflict",
+        permission="traffic:set",
         module=_SCHEDULE,
     ),
     _verb(
@@ -439,6 +442,13 @@ VERBS: tuple[Verb, ...] = (
 """Every verb, in the order of a deployment's life."""
 
 _BY_NAME = {(verb.noun, verb.verb): verb for verb in VERBS}
+
+
+def permission(noun: str, verb: str) -> tuple[str, str]:
+    """What an actor must hold for a verb, as (noun, verb): its own name unless the registry says otherwise."""
+    known = _BY_NAME.get((noun, verb))
+    held, _, done = (f"{noun}:{verb}" if known is None else known.permission).partition(":")
+    return held, done
 
 
 def find(noun: str, verb: str) -> Verb:

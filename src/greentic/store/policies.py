@@ -11,6 +11,7 @@ import stat
 from pathlib import Path
 
 from greentic.engine.command import Command
+from greentic.spec import verbs
 from greentic.spec.errors import Denied, GreenticError
 from greentic.spec.parsing import parse, parse_json
 from greentic.spec.policy import Policy
@@ -72,7 +73,7 @@ class PolicyAuthorizer:
             raw = (folder / folders.DOCUMENT).read_bytes()
             record = document.decode(raw, folder / folders.DOCUMENT, command.environment_id)
             customer_id = customer_of(record.stored.environment, command)
-        verdict = decide(policy, actor, command.noun, command.verb, customer_id)
+        verdict = decide(policy, actor, *verbs.permission(command.noun, command.verb), customer_id)
         return Decision(
             verdict.allowed,
             "policy",

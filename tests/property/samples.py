@@ -135,4 +135,42 @@ def other_documents() -> list[dict[str, Any]]:
             "schema": "greentic.store-rbac.v1",
             "tokens": [{"token_sha256": DIGEST, "actor": "ci", "role": "read-only", "env_ids": ["prod"]}],
         },
+        traffic_schedule(),
     ]
+
+
+def traffic_schedule() -> dict[str, Any]:
+    """A schedule on its second of two steps. Ours: the reference has none."""
+    share = {"revision_id": ULID, "weight_bps": 10_000}
+    return {
+        "schema": "greentic.traffic-schedule.v1",
+        "schedule_id": ULID,
+        "env_id": "prod",
+        "deployment_id": ULID,
+        "bundle_id": "web",
+        "state": "running",
+        "from_generation": 3,
+        "steps": [
+            {
+                "way_bps": 100,
+                "entries": [share],
+                "generation": 4,
+                "began_at": NOW,
+                "verdict": "v2: 40 requests, 0 failed",
+            },
+            {"way_bps": 10_000, "entries": [share]},
+        ],
+        "step": 1,
+        "step_seconds": 300.0,
+        "gates": [{"kind": "health"}, {"kind": "error-rate", "limit_bps": 100, "min_requests": 20}],
+        "runner": ULID,
+        "generation": 5,
+        "next_step_at": NOW,
+        "began_at": NOW,
+        "began_by": "ops",
+        "updated_at": NOW,
+        "updated_by": "ops",
+        "authorization_ref": "auth.json",
+        "pins": {"mode": "grace", "grace_seconds": 300},
+        "note": "release 7",
+    }

@@ -17,16 +17,21 @@ from greentic.spec.weights import format_share
 
 @dataclass(frozen=True, slots=True)
 class Counters:
-    """Requests that a revision got from the routers, and those of them that failed, since some beginning."""
+    """Requests that a revision got from the routers, those of them that failed, and starts of its worker after its
+    first, since some beginning."""
 
-    requests: int
-    errors: int
+    requests: int = 0
+    errors: int = 0
+    restarts: int = 0
 
     def since(self, earlier: Counters | None) -> Counters:
-        """What came on top of `earlier`; everything when the routers began to count anew meanwhile."""
-        if earlier is None or self.requests < earlier.requests or self.errors < earlier.errors:
+        """What came on top of `earlier`; everything when somebody began to count anew."""
+        if earlier is None:
             return self
-        return Counters(self.requests - earlier.requests, self.errors - earlier.errors)
+        restarts = max(0, self.restarts - earlier.restarts)
+        if self.requests < earlier.requests or self.errors < earlier.errors:
+            return Counters(self.requests, self.errors, restarts)
+        return Counters(self.requests - earlier.requests, self.errors - earlier.errors, restarts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +44,9 @@ class Judgement:
 
 def counters(observation: Observation) -> dict[str, Counters]:
     """What the routers have counted so far, by revision."""
-    return {name: Counters(found.requests, found.errors) for name, found in observation.revisions.items()}
+    return {
+        name: Counters(found.requests, found.errors, found.restarts) for name, found in observation.revisions.items()
+    }
 
 
 def judge(
@@ -48,11 +55,11 @@ def judge(
     """Whether the present step of `schedule` passes; `begin` is what the routers had counted when it began."""
     failures: list[str] = []
     now = counters(observation)
-    gaining = {name: now.get(name, Counters(0, 0)).since(begin.get(name)) for name in gaining_by(environment, schedule)}
+    gaining = {name: now.get(name, Counters()).since(begin.get(name)) for name in gaining_by(environment, schedule)}
     for gate in schedule.gates:
         match gate:
             case WorkersHealthy():
-                failures += _unhealthy(environment, schedule, observation)
+                failures += _unhealthy(environment, schedule, observation, begin)
             case ErrorRate():
                 failures += _failing(environment, gate, gaining)
     requests = sum(found.requests for found in gaining.values())
@@ -69,13 +76,21 @@ def gaining_by(environment: Environment, schedule: TrafficSchedule) -> list[str]
     return [name for name, weight in schedule.target.items() if weight > had.get(name, 0)]
 
 
-def _unhealthy(environment: Environment, schedule: TrafficSchedule, observation: Observation) -> list[str]:
+def _unhealthy(
+    environment: Environment, schedule: TrafficSchedule, observation: Observation, begin: Mapping[str, Counters]
+) -> list[str]:
     found = []
+    now = counters(observation)
     for share in schedule.steps[schedule.step].entries:
         worker = seen(observation, share.revision_id)
         if share.weight_bps and not worker.healthy:
             detail = f": {worker.detail}" if worker.detail else ""
             found.append(f"the worker of {_name(environment, share.revision_id)} is {worker.state}{detail}")
+            continue
+        # It may die and be back between two looks.
+        early = begin.get(share.revision_id)
+        if share.weight_bps and early is not None and now.get(share.revision_id, early).since(early).restarts:
+            found.append(f"the worker of {_name(environment, share.revision_id)} ended and was started again")
     return found
 
 

@@ -192,6 +192,7 @@ async def _drive(
         if not observation.running:
             # That the data plane is down is no fault of the revision on trial.
             observation = await context.deployer(stored).reconcile(desired(stored), context.progress)
+            begin = gates.counters(observation)
         judged = gates.judge(stored.environment, schedule, observation, begin)
         if judged.failures:
             await _failed(context, stored, deployment, runner, schedule, "; ".join(judged.failures))

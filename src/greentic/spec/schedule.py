@@ -46,7 +46,7 @@ class ScheduleState(StrEnum):
 
 
 class WorkersHealthy(Document):
-    """Passes while the worker of every revision with a share answers its health path."""
+    """Passes while the worker of every revision with a share answers its health path, and none had to be restarted."""
 
     kind: Literal["health"] = "health"
 

@@ -51,7 +51,7 @@ class Seen:
     requests: dict[str, int] = field(default_factory=dict)
     errors: dict[str, int] = field(default_factory=dict)
     workers: dict[str, tuple[int, int]] = field(default_factory=dict)
-    heals: bool = False
+    restarts: dict[str, int] = field(default_factory=dict)
     missing: bool = False
     running: bool = True
 
@@ -72,6 +72,7 @@ class Watched(FakeDeployer):
                 self.seen.state.get(one.revision_id, "healthy"),
                 requests=self.seen.requests.get(one.revision_id, 0),
                 errors=self.seen.errors.get(one.revision_id, 0),
+                restarts=self.seen.restarts.get(one.revision_id, 0),
                 ready_workers=self.seen.workers.get(one.revision_id, (1, 1))[0],
                 wanted_workers=self.seen.workers.get(one.revision_id, (1, 1))[1],
             )
@@ -81,8 +82,6 @@ class Watched(FakeDeployer):
 
     async def reconcile(self, desired: DesiredState, progress: Progress = silent) -> Observation:
         self.seen.running = True
-        if self.seen.heals:
-            self.seen.state.clear()
         return await self.observe(desired)
 
     async def apply_traffic_split(
@@ -307,6 +306,14 @@ def test_counters_that_begin_anew_are_taken_as_they_are(scene: Scene) -> None:
 def test_a_worker_that_dies_on_the_way_is_rolled_back(scene: Scene) -> None:
     scene.after(200, lambda: scene.seen.state.update({scene.new: "backing-off"}))
     with pytest.raises(GateFailed, match=r"step 2 of 4 .*the worker of v2 is backing-off"):
+        scene.run()
+    assert scene.shares == {"v1": 10_000}
+
+
+def test_a_worker_that_was_back_before_anybody_looked_is_rolled_back_too(scene: Scene) -> None:
+    scene.seen.restarts[scene.new] = 4  # of the time before
+    scene.after(200, lambda: scene.seen.restarts.update({scene.new: 5}))
+    with pytest.raises(GateFailed, match=r"step 2 of 4 .*the worker of v2 ended and was started again"):
         scene.run()
     assert scene.shares == {"v1": 10_000}
 

@@ -533,6 +533,75 @@ def test_a_drain_cuts_what_is_left_at_its_deadline(stage: Stage) -> None:
     assert stage.run(stage.control.drain("R1", 1)).cut.total == 0
 
 
+def test_a_websocket_that_is_cut_ends_between_two_frames_and_with_both_told(stage: Stage) -> None:
+    heard: list[bytes] = []
+    halfway = asyncio.Event()
+
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, head: bytes) -> bool:
+        writer.write(b"HTTP/1.1 101 OK\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n")
+        # A message of two frames and the next one at once, of which a part comes late.
+        writer.write(b"\x02\x7e\x01\x00" + b"x" * 100)
+        if b"/stuck" not in head:
+            await halfway.wait()
+            writer.write(b"x" * 156 + b"\x80\x03end")
+        heard.append(await reader.read())
+        return False
+
+    configure(stage, handler)
+    upgrade = b"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+    with stage.connect() as whole, stage.connect() as stuck:
+        whole.sendall(GET + upgrade)
+        stuck.sendall(GET.replace(b"/ ", b"/stuck ", 1) + upgrade)
+        readers = [Reader(whole), Reader(stuck)]
+        for reader in readers:
+            assert reader.head().status == 101
+            assert reader.exactly(104)[:2] == b"\x02\x7e"
+        # Bytes that nobody will read must not make the close a reset, which would overtake the close frame.
+        whole.sendall(b"\x81\x82maskhi")
+        drain = stage.later(stage.control.drain("R1", 0))
+        stage.report()  # answered after the drain has been heard
+        stage._loop.call_soon_threadsafe(halfway.set)
+        assert readers[0].exactly(156) == b"x" * 156
+        assert readers[0].exactly(4) == b"\x88\x02\x03\xf4", "not one frame more"
+        whole.sendall(b"\x88\x82\0\0\0\0\x03\xf4" * 2000)
+        assert readers[0].rest() == b""
+        assert readers[1].rest() == b"", "in the middle of a frame nothing can be said"
+        report = drain.result(10)
+    assert (report.finished, report.cut.tunnels, report.cut.total) == (0, 2, 2)
+    while len(heard) < 2:
+        stage.report()
+    assert max(heard, key=len)[:8] == b"\x81\x82maskhi"
+    for told in heard:
+        last = told[-8:]
+        assert last[:2] == b"\x88\x82"
+        assert bytes(a ^ b for a, b in zip(last[6:], last[2:4], strict=True)) == (1001).to_bytes(2)
+
+
+def test_what_a_client_still_sends_makes_the_end_of_its_websocket_no_reset(stage: Stage) -> None:
+    over = asyncio.Event()
+
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, head: bytes) -> bool:
+        writer.write(b"HTTP/1.1 101 OK\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n")
+        await over.wait()  # and read nothing
+        return False
+
+    configure(stage, handler)
+    with stage.connect() as client:
+        client.sendall(GET + b"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+        reader = Reader(client)
+        assert reader.head().status == 101
+        client.sendall(b"\x82\xff" + (1 << 40).to_bytes(8) + b"mask")
+        client.settimeout(0.2)
+        with pytest.raises(TimeoutError):
+            while True:
+                client.sendall(b"x" * 65536)
+        client.settimeout(10)
+        assert stage.run(stage.control.drain("R1", 0)).cut.tunnels == 1
+        assert reader.exactly(4) == b"\x88\x02\x03\xf4"
+        assert client.recv(1) == b""
+    stage._loop.call_soon_threadsafe(over.set)
+
+
 def test_a_stop_finishes_what_is_in_flight(stage: Stage) -> None:
     gate = asyncio.Event()
 

@@ -353,11 +353,11 @@ class ClientConnection(asyncio.Protocol):
             tunnel.pause_upstream()
         return bytes(held)
 
-    def tunnel_ended(self) -> None:
-        """The tunnel is over: flush and close."""
+    def tunnel_ended(self, *, gently: bool = False) -> None:
+        """The tunnel is over: flush and close; `gently`: after what the client still has to say."""
         self._tunnel = None
         self._last = True
-        self.transport.close()
+        self._close_gently(unread=gently)
 
     # Time
 

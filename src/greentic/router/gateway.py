@@ -31,6 +31,7 @@ from greentic.router.session_pins import SessionPins
 from greentic.router.table import RoutingTable
 from greentic.router.tally import Tally
 from greentic.router.tls import TlsMaterial, context_of
+from greentic.router.tunnel import LAST_FRAME_SECONDS
 from greentic.spec.errors import SpecViolation
 
 if TYPE_CHECKING:
@@ -40,7 +41,8 @@ _log = logging.getLogger(__name__)
 
 TICK_SECONDS: Final = 0.25
 """How often limits in time are checked: one timer for the process, none per request."""
-_FLUSH_SECONDS: Final = 0.25
+_FLUSH_SECONDS: Final = LAST_FRAME_SECONDS + 0.25
+"""At the very end, for what is cut to leave in order; most of it is gone at once."""
 _PROMISE_SECONDS: Final = 0.5
 """How often a drain looks whether pins are honoured still: they end by the clock, no event tells."""
 _KEPT_TALLIES: Final = 4096
@@ -255,6 +257,8 @@ class Gateway:
             if client.serves(revision_id):
                 client.cut()
         finished = began + tally.requests - requests - cut.total
+        if cut.tunnels and tally.in_flight:
+            await self._until_idle(tally, LAST_FRAME_SECONDS)
         return DrainReport(finished, replace(cut, pins=0), pins_cut=cut.pins)
 
     async def _until_idle(self, tally: Tally, seconds: float) -> None:

@@ -22,7 +22,7 @@ from greentic.router.selection import NO_FACTS, Decision, Facts, select
 from greentic.router.sequence import VisitorSequence
 from greentic.router.table import RoutingTable
 from greentic.router.tally import BOUNDS_MS, BUCKETS, bucket, quantile_ms
-from greentic.router.websocket import FrameBoundary
+from greentic.router.websocket import FrameBoundary, close_away
 from greentic.spec.errors import Conflict, Denied, SpecViolation
 
 SECRET = bytes(range(32))
@@ -512,3 +512,23 @@ def test_frame_boundaries() -> None:
                 assert not boundary.between_frames or len(frame) == 2
         boundary.feed(frame[-1:] if len(frame) > 3 else frame[3:])
         assert boundary.between_frames
+
+
+def test_the_frame_on_its_way_is_followed_to_its_end_and_no_further() -> None:
+    boundary = FrameBoundary()
+    boundary.feed(b"\x82\x05ab")
+    assert boundary.feed(b"cde\x81\x02hi", one=True) == 3
+    assert boundary.between_frames
+    assert boundary.feed(b"\x89", one=True) == 1
+    assert boundary.feed(b"\x00\x81\x02hi", one=True) == 1, "a frame without a payload ends with its header"
+    assert boundary.between_frames
+
+
+def test_a_worker_is_told_under_a_mask_that_the_client_goes_away() -> None:
+    frame = close_away()
+    assert frame[:2] == b"\x88\x82"
+    assert bytes(a ^ b for a, b in zip(frame[6:], frame[2:4], strict=True)) == (1001).to_bytes(2)
+    assert len({close_away()[2:6] for _ in range(8)}) > 1
+    boundary = FrameBoundary()
+    boundary.feed(frame)
+    assert boundary.between_frames

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import random
 import signal
@@ -13,7 +14,7 @@ import time
 from collections.abc import AsyncIterator
 
 import pytest
-from tests.integration.local_environments import DEPLOYMENT, V1, V2, World, alive, in_world, until_dead
+from tests.integration.local_environments import APP, DEPLOYMENT, V1, V2, World, alive, in_world, until_dead
 from tests.integration.router_load import Load
 
 from greentic.envpacks.deployer import Observation, RouterObservation
@@ -25,11 +26,11 @@ def replicas(world: World, count: int) -> None:
     world.record(lambda document: document["host_config"].update(router={"replicas": count}))
 
 
-async def two_versions(world: World, routers: int) -> int:
+async def two_versions(world: World, routers: int, app: str = APP, drain_seconds: int = 5) -> int:
     """v1 live, v2 ready, `routers` routers; the port."""
     replicas(world, routers)
     for revision_id in (V1, V2):
-        world.bundle(revision_id)
+        world.bundle(revision_id, {"main.py": app}, drain_seconds=drain_seconds)
         await world.warm(revision_id)
     await world.live(v1=10_000)
     seen = await world.observe()
@@ -48,6 +49,75 @@ def pids(seen: Observation) -> list[int]:
 async def settled(world: World, count: int) -> Observation:
     """Wait until `count` routers are ready and no other process is there."""
     return await world.until(lambda seen: seen.routers == count == len(seen.router_states), seconds=20)
+
+
+LASTING = APP.replace(
+    '    path = scope["path"]',
+    """
+    if scope["type"] == "websocket":
+        await receive()
+        await send({"type": "websocket.accept"})
+        await send({"type": "websocket.send", "text": "hi"})
+        while (await receive())["type"] != "websocket.disconnect":
+            pass
+        return
+    path = scope["path"]
+    if path == "/never":
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        return
+    if path == "/events":
+        headers = [(b"content-type", b"text/event-stream")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": b"data: hi\\n\\n", "more_body": True})
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        return""",
+)
+"""An application with what does not end by itself, too: event streams and WebSockets."""
+
+
+class Lasting:
+    """On a connection each: a request that is never answered, event streams and WebSockets; all have begun."""
+
+    def __init__(self, port: int, streams: int, tunnels: int) -> None:
+        self._port = port
+        self._streams = streams
+        self._tunnels = tunnels
+        self._readers: list[asyncio.StreamReader] = []
+        self._writers: list[asyncio.StreamWriter] = []
+
+    async def __aenter__(self) -> Lasting:
+        await self._begin("/never", "Connection: close\r\n")
+        for _ in range(self._streams):
+            await self._begin("/events", until=b"data: hi\n\n")
+        upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+        for _ in range(self._tunnels):
+            await self._begin("/", upgrade + "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n", b"\x81\x02hi")
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for writer in self._writers:
+            writer.close()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
+
+    async def ended(self) -> None:
+        """Wait for all to end, as they should when they are cut."""
+        slow, *lasting = [await asyncio.wait_for(reader.read(), 15) for reader in self._readers]
+        assert slow.startswith(b"HTTP/1.1 503 "), slow
+        for end in lasting[: self._streams]:
+            assert b"0\r\n\r\n" not in end, "what was cut must not look complete"
+        assert lasting[self._streams :] == [b"\x88\x02\x03\xf4"] * self._tunnels
+
+    async def _begin(self, path: str, fields: str = "", until: bytes = b"") -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
+        writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\n{fields}\r\n".encode())
+        self._readers.append(reader)
+        self._writers.append(writer)
+        if until:
+            async with asyncio.timeout(10):
+                await reader.readuntil(until)
 
 
 class Dial:
@@ -131,6 +201,54 @@ async def test_a_killed_router_breaks_at_most_what_was_in_flight_on_it(world: Wo
 
 
 @in_world
+async def test_a_drain_waits_on_every_router_and_ends_everything_as_it_should(world: World) -> None:
+    port = await two_versions(world, 3, LASTING, drain_seconds=1)
+    await settled(world, 3)
+    async with Lasting(port, streams=3, tunnels=4) as lasting:
+        seen = await world.until(lambda seen: seen.revisions[V1].in_flight == 8)
+        assert all(2 <= router.connections <= 3 for router in seen.router_states), "on each of them something"
+        await world.live(v2=10_000)
+        world.progress.clear()
+        draining = asyncio.create_task(
+            world.deployer.drain_revision(world.lifecycle(V1, "draining"), V1, world.progress.append)
+        )
+        seen = await world.until(lambda seen: seen.revisions[V1].drain_seconds_left is not None)
+        assert seen.revisions[V1].in_flight == 8
+        began = time.monotonic()
+        await lasting.ended()
+        assert time.monotonic() - began < 2.5
+        report = await draining
+        assert (report.finished, report.cut, report.cut_streams, report.cut_tunnels) == (0, 8, 3, 4)
+    wanted = "waiting for 1 request and 3 streams and 4 tunnels in flight on v1, at most 1 s"
+    assert wanted in world.progress, world.progress
+
+
+@in_world
+async def test_the_end_of_a_restart_and_of_everything_tells_whom_it_cuts(world: World) -> None:
+    port = await two_versions(world, 2, LASTING)
+    before = pids(await settled(world, 2))
+    async with Lasting(port, streams=1, tunnels=2) as lasting:
+        await world.until(lambda seen: seen.revisions[V1].in_flight == 4)
+        async with Load(port) as load:
+            await world.deployer.restart_routers(world.desired, 1)
+            finishing = [router for router in (await world.observe()).router_states if router.state == "finishing"]
+            assert {router.process_id for router in finishing} == set(before)
+            assert (await world.observe()).revisions[V1].in_flight >= 4, "what finishes is seen still"
+            await lasting.ended()
+            await until_dead(*before)
+            await load.more(20)
+        assert load.failed == []
+    cuts = [json.loads(line) for line in world.log().splitlines() if "router-finished" in line]
+    assert sum(cut["cut"] for cut in cuts) == 4
+    async with hurried(world, grace=1.5), Lasting(port, streams=1, tunnels=1) as lasting:
+        await world.until(lambda seen: seen.revisions[V1].in_flight == 3)
+        await world.deployer.stop(world.desired, world.progress.append)
+        await lasting.ended()
+    assert "waiting for 2 requests and 1 tunnel in flight, at most 1 s" in world.progress
+    assert "after 1.5 s cut 1 request and 1 stream and 1 tunnel in flight" in world.progress
+
+
+@in_world
 async def test_more_and_fewer_routers_while_requests_run(world: World) -> None:
     port = await two_versions(world, routers=1)
     async with Load(port) as load:
@@ -183,12 +301,13 @@ async def test_a_router_that_hangs_is_named_and_the_record_stands(world: World) 
 
 
 @contextlib.asynccontextmanager
-async def short_leases(world: World, seconds: float) -> AsyncIterator[int]:
-    """The environment under a runtime whose leases are short; its process id."""
+async def hurried(world: World, lease: float = 10, grace: float = 10) -> AsyncIterator[int]:
+    """The environment under a runtime whose leases or whose end is short; its process id."""
     os.kill(world.runtime_pid(), signal.SIGKILL)
     await until_dead(world.runtime_pid())
     reading, writing = os.pipe()
-    arguments = ("--folder", str(world.folder), "--environment-id", "local", "--lease-seconds", str(seconds))
+    times = ("--lease-seconds", str(lease), "--grace-seconds", str(grace))
+    arguments = ("--folder", str(world.folder), "--environment-id", "local", *times)
     process = subprocess.Popen(
         [sys.executable, "-P", "-m", "greentic.providers.local.runtime", *arguments, "--ready-fd", str(writing)],
         pass_fds=[writing],
@@ -208,7 +327,7 @@ async def short_leases(world: World, seconds: float) -> AsyncIterator[int]:
 @in_world
 async def test_routers_that_do_not_hear_of_their_runtime_claim_nothing(world: World) -> None:
     port = await two_versions(world, routers=2)
-    async with short_leases(world, 0.5) as runtime:
+    async with hurried(world, lease=0.5) as runtime:
         before = await settled(world, 2)
         assert [router.lapses for router in before.router_states] == [0, 0]
         async with Load(port, keep=2, fresh=2) as load:
@@ -227,7 +346,7 @@ async def test_routers_that_do_not_hear_of_their_runtime_claim_nothing(world: Wo
 @in_world
 async def test_a_router_that_hangs_for_long_is_replaced(world: World) -> None:
     await two_versions(world, routers=2)
-    async with short_leases(world, 0.4):
+    async with hurried(world, lease=0.4):
         hanging = pids(await settled(world, 2))[0]
         os.kill(hanging, signal.SIGSTOP)
         seen = await world.until(lambda seen: seen.routers == 1)

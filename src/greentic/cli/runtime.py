@@ -83,8 +83,9 @@ def _view_started(result: Any) -> None:
     if result.get("stopped"):
         line(f"{result['environment_id']} stopped")
         return
+    routers = f"{result['routers']} {'router' if result['routers'] == 1 else 'routers'}"
     line(
-        f"{result['environment_id']} is running on {result['url']}: {result['routers']} routers, "
+        f"{result['environment_id']} is running on {result['url']}: {routers}, "
         f"{result['healthy']} of {result['workers']} workers healthy"
     )
 

@@ -3,8 +3,8 @@
 Parent to router: `configure`, `lease`, `report`, `explain`, `drain`, `cancel` (a drain) and `stop`; each carries a
 number in `request`, and answers carry it back, so that they may come in any order. Router to parent: `ready` once, then
 `acknowledged`, `refused`, `leased`, `report`, `explained`, any number of `draining` before a `drained`, and `stopped`
-with the last report before it exits. The socket is an inherited, connected Unix stream socket; nothing on it is secret
-to its two ends, and nothing else can open it.
+with the last report and what had to be cut before it exits. The socket is an inherited, connected Unix stream socket;
+nothing on it is secret to its two ends, and nothing else can open it.
 """
 
 from __future__ import annotations
@@ -60,6 +60,13 @@ class InFlight:
         """Everything in flight."""
         return self.requests + self.streams + self.tunnels
 
+    def __str__(self) -> str:
+        """`3 requests and 1 stream in flight`."""
+        kinds = ((self.requests, "request"), (self.streams, "stream"), (self.tunnels, "tunnel"))
+        going = " and ".join(_several(count, kind) for count, kind in kinds if count)
+        pins = _several(self.pins, "honoured pin") if self.pins else ""
+        return " and ".join(part for part in (f"{going} in flight" if going else "", pins) if part)
+
     def __add__(self, other: InFlight) -> InFlight:
         return InFlight(
             self.requests + other.requests,
@@ -95,6 +102,8 @@ class RouterControl(asyncio.Protocol):
         self._told: dict[int, Callable[[InFlight], None]] = {}
         self.last_report: dict[str, Any] | None = None
         """What it reported last; complete when it has ended in order."""
+        self.cut = InFlight()
+        """What it had to cut at its end."""
         self._ready: asyncio.Future[int] = loop.create_future()
         self._closed: asyncio.Future[None] = loop.create_future()
 
@@ -214,6 +223,7 @@ class RouterControl(asyncio.Protocol):
             return
         if message["type"] == "stopped":
             self.last_report = _report(message)
+            self.cut = InFlight(**message["cut"])
             return
         number = message.get("request", -1)
         if message["type"] == "draining":
@@ -281,4 +291,8 @@ class RouterControl(asyncio.Protocol):
 
 
 def _report(message: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in message.items() if key not in ("type", "request")}
+    return {key: value for key, value in message.items() if key not in ("type", "request", "cut")}
+
+
+def _several(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"

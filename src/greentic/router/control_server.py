@@ -41,12 +41,12 @@ class ControlServer(asyncio.Protocol):
         """Tell the parent that a table is awaited; clients are let in with the first one."""
         self._send({"type": "ready", "pid": os.getpid()})
 
-    async def conclude(self) -> None:
-        """Tell the parent everything that was counted, for the last time; return when that is on its way."""
+    async def conclude(self, cut: InFlight) -> None:
+        """Tell the parent what was cut and all that was counted, for the last time; return when that is on its way."""
         if self._transport is None or self._transport.is_closing():
             return
         self._transport.set_write_buffer_limits(0)
-        self._send({"type": "stopped", **self._gateway.report()})
+        self._send({"type": "stopped", "cut": asdict(cut), **self._gateway.report()})
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_CONCLUDE_SECONDS):
                 await self._written.wait()

@@ -13,7 +13,7 @@ import os
 import socket
 import ssl
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -303,8 +303,8 @@ class Gateway:
 
     def in_flight(self, revision_id: str) -> InFlight:
         """What is in flight to the revision now, by kind, and the promises to it that are honoured."""
-        kinds = collections.Counter(client.kind for client in self._clients if client.serves(revision_id))
-        return InFlight(**kinds, pins=self._promised(revision_id))
+        going = _by_kind(client for client in self._clients if client.serves(revision_id))
+        return replace(going, pins=self._promised(revision_id))
 
     async def _tell_in_flight(self, revision_id: str, told: Callable[[InFlight], None]) -> None:
         last = None
@@ -328,13 +328,15 @@ class Gateway:
         if idle_seconds is not None:
             self._idle_seconds = min(self._idle_seconds, idle_seconds)
 
-    async def stopped(self) -> None:
-        """Wait for the end that `stop_within` has begun, then cut the rest. Nobody is accepted any more."""
+    async def stopped(self) -> InFlight:
+        """Wait for the end that `stop_within` has begun, then cut the rest, which is returned. Nobody is accepted any
+        more."""
         while self._clients and (left := self._stop_by - self._loop.time()) > 0:
             for client in list(self._clients):
                 if client.phase == IDLE and self._loop.time() - client.since >= self._idle_seconds:
                     _close_unless_spoken_to(client)
             await self._until_empty(min(TICK_SECONDS, left))
+        cut = _by_kind(client for client in self._clients if not client.idle)
         for client in list(self._clients):
             if client.phase == IDLE:
                 client.transport.close()
@@ -348,6 +350,7 @@ class Gateway:
             pool.retire()
         await self.pins.close()
         self._log_to(None)
+        return cut
 
     @property
     def connections(self) -> int:
@@ -418,6 +421,10 @@ class Gateway:
         if self.table is not None:
             self.pins.refresh(self.table.deployments.values(), now)
         self._ticker = self._loop.call_later(TICK_SECONDS, self._tick)
+
+
+def _by_kind(clients: Iterable[ClientConnection]) -> InFlight:
+    return InFlight(**collections.Counter(client.kind for client in clients))
 
 
 def _close_unless_spoken_to(client: ClientConnection) -> None:

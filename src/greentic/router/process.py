@@ -53,8 +53,7 @@ async def serve(listening: socket.socket, control: socket.socket, balance: Balan
     try:
         await stopping
         await acceptor.opened()
-        await gateway.stopped()
-        await endpoint.conclude()
+        await endpoint.conclude(await gateway.stopped())
     finally:
         transport.close()
 

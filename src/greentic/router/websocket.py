@@ -13,7 +13,7 @@ _GOING_AWAY: Final = (1001).to_bytes(2)
 
 
 def close_away() -> bytes:
-    """A close frame with status 1001, "going away", as a client sends it: under a mask nobody foresees (section 5.3)."""
+    """A close frame with status 1001, "going away", as a client sends it: under a new mask (RFC 6455 section 5.3)."""
     mask = os.urandom(4)
     return b"\x88\x82" + mask + bytes(byte ^ key for byte, key in zip(_GOING_AWAY, mask, strict=False))
 

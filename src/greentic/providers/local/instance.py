@@ -244,8 +244,11 @@ class Instance:
         finally:
             told(InFlight())
 
-    async def finish(self, grace_seconds: float, idle_seconds: float | None) -> None:
-        """Accept no more, finish what is in flight within the grace, and end. May be called again for a sooner end."""
+    async def finish(self, grace_seconds: float, idle_seconds: float | None) -> InFlight:
+        """Accept no more, finish what is in flight within the grace, and end; what had to be cut.
+
+        May be called again for a sooner end.
+        """
         self.finishing = True
         with contextlib.suppress(GreenticError):
             await self._control.stop(
@@ -253,6 +256,7 @@ class Instance:
             )
         if not (await asyncio.wait({self.ended}, timeout=_EXIT_SECONDS))[0]:
             await self.discard()
+        return self._control.cut
 
     async def discard(self) -> None:
         """End it now."""

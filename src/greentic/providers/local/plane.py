@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import math
 import sys
 import time
 from collections.abc import Callable, Coroutine, Iterable
@@ -128,8 +129,9 @@ class DataPlane:
             await self.publish()
 
             def told(in_flight: InFlight) -> None:
-                left = max(0, round(deadline - time.monotonic()))
-                progress(f"waiting for {_counted(in_flight)} on v{revision.sequence}, at most {left} s")
+                left = math.ceil(deadline - time.monotonic())
+                if left > 0:  # what is seen to end later is being cut
+                    progress(f"waiting for {in_flight} on v{revision.sequence}, at most {left} s")
 
             self._drain_ends[revision_id] = deadline
             try:
@@ -246,14 +248,15 @@ class DataPlane:
         await self.publish()
         return await self._routers.restart(progress, grace_seconds)
 
-    async def stop(self, progress: Progress) -> None:
-        """End the routers when they have finished, then every worker; nothing is started any more."""
+    async def stop(self, progress: Progress, grace_seconds: float) -> None:
+        """End the routers when they have finished, at the latest after `grace_seconds`, then every worker; nothing is
+        started any more."""
         self._closed = True
         for task in self._tasks:
             task.cancel()
         await self.endpoint.close()
         progress("ending the routers")
-        await self._routers.stop(progress)
+        await self._routers.stop(progress, grace_seconds)
         workers = self._workers.all()
         if workers:
             progress(f"ending {len(workers)} {'worker' if len(workers) == 1 else 'workers'}")
@@ -503,15 +506,3 @@ class DataPlane:
         old = self._routers.listener
         await self._routers.move(listener)
         old.close()
-
-
-def _counted(in_flight: InFlight) -> str:
-    """`3 requests and 1 stream in flight`."""
-    kinds = ((in_flight.requests, "request"), (in_flight.streams, "stream"), (in_flight.tunnels, "tunnel"))
-    going = " and ".join(_several(count, kind) for count, kind in kinds if count)
-    pins = _several(in_flight.pins, "honoured pin") if in_flight.pins else ""
-    return " and ".join(part for part in (f"{going} in flight" if going else "", pins) if part)
-
-
-def _several(count: int, noun: str) -> str:
-    return f"{count} {noun}{'' if count == 1 else 's'}"

@@ -8,7 +8,9 @@ process that is replaced finishes what it has begun while its successor accepts 
 from __future__ import annotations
 
 import asyncio
+import math
 import socket
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -283,8 +285,8 @@ class Routers:
         finishing = [other for other in self._living if other.finishing]
         if len(finishing) >= _MOST_FINISHING:
             self._background(finishing[0].finish(_HURRIED_SECONDS, STOP_IDLE_SECONDS))
-        await instance.finish(grace_seconds, None)
-        self._event("router-finished", router=instance.name, pid=instance.pid)
+        cut = await instance.finish(grace_seconds, None)
+        self._event("router-finished", router=instance.name, pid=instance.pid, cut=cut.total)
 
     # The life
 
@@ -341,16 +343,22 @@ class Routers:
         drains = [instance.drain(revision_id, seconds, listen(instance.pid)) for instance in tuple(self._living)]
         return sum(await asyncio.gather(*drains), DrainReport(0))
 
-    async def stop(self, told: Callable[[str], None] = lambda _: None, grace_seconds: float = STOP_SECONDS) -> None:
-        """Finish what is in flight within `grace_seconds` and end every process."""
+    async def stop(self, told: Callable[[str], None], grace_seconds: float) -> None:
+        """Finish what is in flight within `grace_seconds` and end every process.
+
+        `told` hears every second what is waited for, and what was cut.
+        """
         self._closed = True
         replicas, self._replicas = self._replicas, []
         await asyncio.gather(*(replica.give_up() for replica in replicas))
-        telling = asyncio.create_task(self._tell_stopping(told))
+        telling = asyncio.create_task(self._tell_stopping(told, grace_seconds))
+        cut = InFlight()
         try:
             while self._living:
                 endings = (instance.finish(grace_seconds, STOP_IDLE_SECONDS) for instance in tuple(self._living))
-                await asyncio.gather(*endings)
+                cut = sum(await asyncio.gather(*endings), cut)
+            if cut.total:
+                told(f"after {grace_seconds:g} s cut {cut}")
         finally:
             telling.cancel()
             for task in tuple(self._tasks):
@@ -359,16 +367,16 @@ class Routers:
         self._places.close()
         self._log.close()
 
-    async def _tell_stopping(self, told: Callable[[str], None]) -> None:
-        last = ""
+    async def _tell_stopping(self, told: Callable[[str], None], grace_seconds: float) -> None:
+        ends = time.monotonic() + grace_seconds
         while True:
             await asyncio.sleep(1.0)
-            report = await self.report()
-            count = sum(row["in_flight"] for row in report["revisions"].values() if "in_flight" in row)
-            said = f"waiting for {count} {'request' if count == 1 else 'requests'} in flight"
-            if count and said != last:
-                told(said)
-                last = said
+            rows = (await self.report())["revisions"].values()
+            tunnels = sum(row.get("upgraded", 0) for row in rows)
+            going = InFlight(sum(row.get("in_flight", 0) for row in rows) - tunnels, tunnels=tunnels)
+            left = math.ceil(ends - time.monotonic())
+            if going.total and left > 0:
+                told(f"waiting for {going}, at most {left} s")
 
     # What is
 

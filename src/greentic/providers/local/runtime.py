@@ -32,7 +32,7 @@ from greentic.providers.local.instance import LEASE_SECONDS
 from greentic.providers.local.journal import Journal
 from greentic.providers.local.layout import Layout, remove, write_private
 from greentic.providers.local.plane import DataPlane
-from greentic.providers.local.routing import Routers
+from greentic.providers.local.routing import STOP_SECONDS, Routers
 from greentic.providers.local.workers import Workers
 from greentic.spec.errors import GreenticError, InvalidArgument, ProviderError, TimedOut
 from greentic.worker.logfile import LogFile
@@ -51,11 +51,13 @@ async def run(
     progress: Progress = silent,
     variables: Mapping[str, str] | None = None,
     lease_seconds: float = LEASE_SECONDS,
+    grace_seconds: float = STOP_SECONDS,
 ) -> None:
     """Be the runtime of the environment until it is stopped or gets SIGTERM or SIGINT.
 
-    A router that does not hear of it for `lease_seconds` stops claiming to be ready. The caller holds `layout.lock`.
-    `ready` is told when it serves. Raises GreenticError when it cannot start.
+    A router that does not hear of it for `lease_seconds` stops claiming to be ready. In the end what is in flight has
+    `grace_seconds` to finish. The caller holds `layout.lock`. `ready` is told when it serves. Raises GreenticError when
+    it cannot start.
     """
     variables = os.environ if variables is None else variables
     journal = Journal(LogFile(layout.runtime_log))
@@ -79,7 +81,7 @@ async def run(
     plane = DataPlane(layout, state, workers, routers, asked, journal)
     desired.save(layout.desired, state)
     try:
-        await _serve(layout, plane, journal, variables, ready, progress)
+        await _serve(layout, plane, journal, variables, ready, progress, grace_seconds)
     finally:
         routers.listener.close()
         journal.event("stopped")
@@ -92,11 +94,18 @@ async def _serve(
     variables: Mapping[str, str],
     ready: Told,
     progress: Progress,
+    grace_seconds: float,
 ) -> None:
     stopped = asyncio.Event()
     ended = asyncio.Event()
+    hearers = [progress]
+
+    def tell(text: str) -> None:
+        for hearer in tuple(hearers):
+            hearer(text)
+
     place = address.choose(layout, variables)
-    control = ControlServer(place, _handlers(plane, stopped, ended), journal)
+    control = ControlServer(place, _handlers(plane, stopped, ended, hearers), journal)
     started = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
     information = {"pid": os.getpid(), "started_at": started}
     with _signals(stopped):
@@ -109,7 +118,7 @@ async def _serve(
             ready({"ready": True, "pid": os.getpid(), "url": url})
             progress(f"serving on {url}")
             await stopped.wait()
-            await plane.stop(progress)
+            await plane.stop(tell, grace_seconds)
             await survivors.end(layout)  # what a worker had started in a session of its own
             remove(layout.desired)
             remove(layout.information)
@@ -118,7 +127,7 @@ async def _serve(
         finally:
             opening.cancel()
             await asyncio.gather(opening, return_exceptions=True)
-            await asyncio.shield(plane.stop(silent))
+            await asyncio.shield(plane.stop(silent, grace_seconds))
             await control.stop()
             address.release(layout, place)
 
@@ -130,8 +139,10 @@ async def _open(plane: DataPlane, journal: Journal) -> None:
         journal.event("open-failed", reason=error.message)
 
 
-def _handlers(plane: DataPlane, stopped: asyncio.Event, ended: asyncio.Event) -> dict[str, Handler]:
-    """The methods of the control socket."""
+def _handlers(
+    plane: DataPlane, stopped: asyncio.Event, ended: asyncio.Event, hearers: list[Progress]
+) -> dict[str, Handler]:
+    """The methods of the control socket. `hearers` are told how the end goes on."""
 
     def state(params: Mapping[str, Any]) -> DesiredState:
         return wire.desired_from(params.get("desired"))
@@ -180,9 +191,13 @@ def _handlers(plane: DataPlane, stopped: asyncio.Event, ended: asyncio.Event) ->
             raise InvalidArgument("the grace is a number of seconds from 0 to 86400")
         return [wire.fields(one) for one in await plane.restart_routers(state(params), seconds, progress)]
 
-    async def stop(_: Mapping[str, Any], __: Progress) -> Any:
+    async def stop(_: Mapping[str, Any], progress: Progress) -> Any:
+        hearers.append(progress)
         stopped.set()
-        await ended.wait()
+        try:
+            await ended.wait()
+        finally:
+            hearers.remove(progress)
         return True
 
     handlers = (
@@ -228,6 +243,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--ready-fd", type=int)
     parser.add_argument("--desired-fd", type=int)
     parser.add_argument("--lease-seconds", type=float, default=LEASE_SECONDS, help="how long routers trust in silence")
+    parser.add_argument("--grace-seconds", type=float, default=STOP_SECONDS, help="for what is in flight at the end")
     options = parser.parse_args(arguments)
     if options.detach and os.fork():
         os._exit(0)
@@ -241,7 +257,7 @@ def main(arguments: list[str]) -> int:
     try:
         with lock.hold(layout.lock):
             # Ended without giving the lock back first: whoever finds it free finds no process of ours either.
-            os._exit(_run(layout, options.environment_id, options.desired_fd, told, options.lease_seconds))
+            os._exit(_run(layout, options, told))
     except lock.Held:
         told({"held": True})
         return EX_TEMPFAIL
@@ -255,13 +271,22 @@ def _let_go(kept: set[int | None]) -> None:
                 os.close(int(entry.name))
 
 
-def _run(layout: Layout, environment_id: str, desired_fd: int | None, told: Told, lease_seconds: float) -> int:
+def _run(layout: Layout, options: argparse.Namespace, told: Told) -> int:
     import uvloop
 
     try:
-        given = _given(desired_fd)
+        given = _given(options.desired_fd)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(run(layout, environment_id, given, ready=told, lease_seconds=lease_seconds))
+            runner.run(
+                run(
+                    layout,
+                    options.environment_id,
+                    given,
+                    ready=told,
+                    lease_seconds=options.lease_seconds,
+                    grace_seconds=options.grace_seconds,
+                )
+            )
     except GreenticError as error:
         told({"error": error.document()})
         sys.stderr.write(f"{error.message}\n")

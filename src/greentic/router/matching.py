@@ -15,6 +15,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Generic, TypeVar
 from urllib.parse import unquote_to_bytes
 
@@ -29,6 +30,7 @@ class AmbiguousPath(ValueError):
     """A path that two honest readers would take to different routes."""
 
 
+@lru_cache(1024)
 def normalise_host(value: bytes) -> bytes | None:
     """The host of a Host header: lower case, no port, no IPv6 brackets, no final dot. None when it is
     malformed.

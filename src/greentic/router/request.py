@@ -109,7 +109,8 @@ class RequestReader:
         self._body_follows = b""
         self._known = KnownRequest(limits)
         self._latest: RequestHead | None = None
-        self._between = False
+        self._between = True
+        """Whether the parser stands between two messages."""
         self._begun = self._ended = 0
         self.on_message_begin()
         self._in_head = False
@@ -248,7 +249,8 @@ class RequestReader:
             self._host = value
         elif key == b"cookie":
             self._cookies.append(value)
-        elif key == b"connection":
+        elif key in (b"connection", b"proxy-connection"):
+            # Nobody defines the second, and llhttp reads it as the first: what it keeps open or closes, so do we.
             self._connection = tokens(value) | (self._connection or set())
         elif key == b"content-length":
             if self._length is not None or not DIGITS.fullmatch(value):

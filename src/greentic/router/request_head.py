@@ -95,19 +95,15 @@ class RequestHead:
     """For whom `onward` was written."""
 
     def __init__(self) -> None:
-        self.onward = b""
-        self.onward_of = None
-        self.caller = None
-
-    def on_another_line(self, method: bytes, target: bytes, path: bytes) -> RequestHead:
-        """The same fields under another request line, of a method and a target that need no other treatment."""
-        twin = RequestHead()
-        for name in _SHARED:
-            setattr(twin, name, getattr(self, name))
-        twin.method = method
-        twin.target = target
-        twin.path = path
-        return twin
+        """A plain one: HTTP/1.1, nothing said of framing, and nothing that is read besides."""
+        self.own_cookies = _NO_COOKIES
+        self.length = 0
+        self.chunked = self.has_body = self.expects = self.trailers_welcome = False
+        self.plain = self.modern = self.keep_alive = self.idempotent = True
+        self.upgrade = self.request_id = self.via = self.traceparent = self.onward = b""
+        self.preview_token = self.said = self.claims = self.caller = self.onward_of = None
+        self.tracestate = _NO_STATE
 
 
-_SHARED = tuple(name for name in RequestHead.__slots__ if name not in ("method", "target", "path"))
+_NO_COOKIES: dict[bytes, bytes | None] = {}
+_NO_STATE: list[bytes] = []

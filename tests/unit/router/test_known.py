@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from typing import Any
+from unittest import mock
 
 import pytest
 from httptools import HttpParserError, HttpParserUpgrade
 
-from greentic.router import known
+from greentic.router import plain_head
+from greentic.router.fields import REQUEST_FIELDS
 from greentic.router.known import REMEMBERED_BYTES, RESPONSES_LIMIT, KnownRequest, KnownResponses
 from greentic.router.limits import Limits
+from greentic.router.lines import LINE_BYTES, LINES_LIMIT, KnownLines
 from greentic.router.matching import Matcher
 from greentic.router.refusal import Refusal
 from greentic.router.request import RequestReader
@@ -60,17 +63,22 @@ def read(*chunks: bytes, limits: Limits | None = None) -> tuple[Sink, str]:
     return sink, ""
 
 
+def parsed(*chunks: bytes, limits: Limits | None = None) -> tuple[Sink, str]:
+    """What the parser says of them."""
+    with mock.patch.object(KnownRequest, "recall", return_value=None):
+        return read(*chunks, limits=limits)
+
+
 def test_a_repeated_head_is_recalled() -> None:
     sink, refused = read(WARM, WARM, WARM)
     assert not refused
     assert sink.heads[0] is sink.heads[1] is sink.heads[2]
 
 
-def test_the_same_fields_under_another_line_are_recalled() -> None:
+def test_the_same_fields_under_another_line() -> None:
     sink, refused = read(WARM, b"HEAD /other HTTP/1.1" + FIELDS, WARM)
     assert not refused
-    assert sink.heads[1].lines is sink.heads[0].lines
-    alone, _ = read(b"HEAD /other HTTP/1.1" + FIELDS)
+    alone, _ = parsed(b"HEAD /other HTTP/1.1" + FIELDS)
     assert sink.events[1] == alone.events[0]
     assert (sink.heads[1].method, sink.heads[1].target, sink.heads[1].path) == (b"HEAD", b"/other", b"/other")
     assert sink.events[2] == sink.events[0]
@@ -81,7 +89,7 @@ def test_any_changed_byte_is_parsed_anew() -> None:
         for byte in (0, 9, 10, 13, 32, 35, 43, 58, 92, 127, 200, WARM[at] ^ 1, WARM[at] ^ 32):
             changed = WARM[:at] + bytes((byte,)) + WARM[at + 1 :]
             warm, refused = read(WARM, WARM, changed)
-            alone, refused_alone = read(changed)
+            alone, refused_alone = parsed(changed)
             assert refused == refused_alone, changed
             assert warm.events[2:] == alone.events, changed
             if changed != WARM and len(warm.heads) == 3:
@@ -130,7 +138,7 @@ def test_any_changed_byte_is_parsed_anew() -> None:
 )
 def test_a_warm_connection_reads_as_a_cold_one(variant: bytes) -> None:
     warm, refused = read(WARM, WARM, variant, WARM)
-    alone, refused_alone = read(variant, WARM)
+    alone, refused_alone = parsed(variant, WARM)
     assert refused == refused_alone
     assert warm.events[2:] == alone.events
 
@@ -142,14 +150,25 @@ def test_a_warm_connection_reads_as_a_cold_one(variant: bytes) -> None:
         b"Connection: close",
         b"Connection: Upgrade\r\nUpgrade: websocket",
         b"Upgrade: websocket",
-        b"X-Greentic-Preview: token",
-        b"X-A: " + b"a" * REMEMBERED_BYTES,
     ],
 )
-def test_what_frames_or_ends_a_connection_is_not_remembered(fields: bytes) -> None:
+def test_what_frames_or_ends_a_connection_is_left_to_the_parser(fields: bytes) -> None:
     request = b"GET / HTTP/1.1\r\nHost: a\r\n" + fields + b"\r\n\r\n"
-    (head,) = read(request)[0].heads
-    assert not KnownRequest(Limits()).remember(request, head)
+    (head,) = parsed(request)[0].heads
+    memory = KnownRequest(Limits())
+    assert memory.recall(request) is None
+    assert not memory.remember(request, head)
+    assert memory.recall(request) is None
+
+
+@pytest.mark.parametrize("fields", [b"X-Greentic-Preview: token", b"X-A: " + b"a" * REMEMBERED_BYTES])
+def test_what_is_long_or_previews_is_not_kept(fields: bytes) -> None:
+    request = b"GET / HTTP/1.1\r\nHost: a\r\n" + fields + b"\r\n\r\n"
+    (head,) = parsed(request)[0].heads
+    memory = KnownRequest(Limits())
+    assert memory.remember(request, head)
+    assert memory.recall(request) is not head
+    assert memory.recall(request) is not memory.recall(request) or memory.recall(request) is None
 
 
 def test_a_body_between_two_equal_heads_is_not_taken_for_one() -> None:
@@ -218,8 +237,61 @@ def test_routes_are_remembered_up_to_a_bound() -> None:
 
 
 def test_the_line_takes_no_more_than_the_parser() -> None:
-    taken = known._LINE
+    taken = plain_head._LINE
     for byte in range(256):
-        line = b"GET /%b HTTP/1.1" % bytes((byte,))
-        if taken.fullmatch(line):
-            assert not read(line + b"\r\nHost: a\r\n\r\n")[1]
+        for place in (b"GET /%b HTTP/1.1", b"GET /?%b HTTP/1.1"):
+            line = place % bytes((byte,))
+            if taken.fullmatch(line):
+                assert not parsed(line + b"\r\nHost: a\r\n\r\n")[1]
+
+
+NAMES = (
+    *sorted(REQUEST_FIELDS),
+    *(b"X-Other", b"Accept", b"Range", b"Authorization", b"X_Forwarded_For", b"Trailer", b"Content-Encoding"),
+)
+VALUES = (
+    *(b"a", b"a, b", b"close", b"keep-alive", b"Keep-Alive", b"0", b"100-continue", b"chunked", b"websocket"),
+    *(b"trailers", b"192.0.2.7", b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", b"_gt_x"),
+    *(b"a=1; _gt_rev_D1=x; _gt_rev_D1=y", b"a b", b"a\tb", b"\xe9", b"", b" a", b"a ", b"a:80", b"[::1]:80"),
+    *(b"a,b@c", b'for="[::1]"', b"a" * 300),
+)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_field_means_the_same_without_the_parser(name: bytes) -> None:
+    """Alone, in other letters, twice, and after another of its kind."""
+    for value in VALUES:
+        for again in (b"", b"\r\n%b: %b" % (name, value), b"\r\n%b: b" % name.upper()):
+            for host in (b"", b"\r\nHost: a.example"):
+                request = b"GET /p?q HTTP/1.1%b\r\n%b: %b%b\r\n\r\n" % (host, name.title(), value, again)
+                plain, refused = read(request, request, WARM)
+                other, refused_other = parsed(request, request, WARM)
+                assert (plain.events, refused) == (other.events, refused_other), request
+
+
+def test_limits_hold_without_the_parser() -> None:
+    for limits in (Limits(max_headers=3), Limits(max_header_bytes=100), Limits(max_url_bytes=6)):
+        for fields in (
+            b"",
+            b"\r\nA: b",
+            b"\r\nA: b\r\nCookie: c",
+            b"\r\nA: b\r\nC: d\r\nE: f",
+            b"\r\nA: " + b"b" * 200,
+        ):
+            for target in (b"/", b"/12345", b"/123456", b"/?23456"):
+                request = b"GET %b HTTP/1.1\r\nHost: a%b\r\n\r\n" % (target, fields)
+                plain, refused = read(request, limits=limits)
+                other, refused_other = parsed(request, limits=limits)
+                assert (plain.events, refused) == (other.events, refused_other), request
+
+
+def test_lines_are_kept_up_to_a_bound() -> None:
+    lines = KnownLines(REQUEST_FIELDS)
+    for number in range(3 * LINES_LIMIT):
+        assert lines.reserved([b"X: %d" % number, b"Host: a%d" % number, b"X: y"]) == [
+            (b"Host: a%d" % number, b"host", b"a%d" % number)
+        ]
+        assert len(lines._passing) + len(lines._reserved) <= LINES_LIMIT
+    for name in (b"X", b"Via"):
+        assert lines.reserved([name + b": " + b"a" * LINE_BYTES]) is not None
+        assert all(len(line) <= LINE_BYTES for line in (*lines._passing, *lines._reserved))

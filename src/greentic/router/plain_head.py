@@ -1,0 +1,79 @@
+"""Request heads of the plainest kind, read without the parser: GET or HEAD, no body, nothing about the connection.
+
+Most requests are of this kind, and what a parser does with every byte is most of what a request with a new head costs.
+Nothing is read here that could be read in two ways: a head that is not exactly of this form is left to
+`greentic.router.request`, whose reading of it would be the same.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from greentic.router.fields import CALLER_VALUE, CLAIMS, HINTS, REQUEST_FIELDS, REQUEST_ID
+from greentic.router.heads import sort_cookies
+from greentic.router.limits import Limits
+from greentic.router.lines import KnownLines
+from greentic.router.matching import normalise_host
+from greentic.router.preview import PARAMETER
+from greentic.router.request_head import RequestHead
+from greentic.router.trace import is_traceparent
+
+END: Final = b"\r\n\r\n"
+
+_LINE: Final = re.compile(
+    rb"(GET|HEAD) ((/[A-Za-z0-9._~!$&'()*+,;=:@%/-]*)(?:\?[A-Za-z0-9._~!$&'()*+,;=:@%/?-]*)?) HTTP/1\.1"
+)
+"""Narrower than what the parser takes: RFC 3986 path and query characters, of methods that are framed alike."""
+_PREVIEW: Final = PARAMETER + b"="
+_KNOWN: Final = KnownLines(REQUEST_FIELDS)
+
+
+def plain_head(data: bytes, limits: Limits) -> RequestHead | None:
+    """The head of `data` when that is one plain request as a whole; None: the parser is to read it."""
+    if not data.endswith(END) or len(data) > limits.max_header_bytes:
+        return None
+    # Where another head or a body follows, there is an empty line in the middle, which is not plain.
+    begin, *lines, _, _ = data.split(b"\r\n")
+    first = _LINE.fullmatch(begin)
+    if first is None or len(lines) > limits.max_headers:
+        return None
+    head = RequestHead()
+    head.method, head.target, head.path = first.groups()
+    if len(head.target) > limits.max_url_bytes or head.target.find(_PREVIEW) >= 0:
+        return None
+    reserved = _KNOWN.reserved(lines)
+    if reserved is None:
+        return None
+    host = cookie = None
+    for line, name, value in reserved:
+        if name not in HINTS:
+            lines.remove(line)
+        if name == b"host" and host is None:
+            host = normalise_host(value)
+            if host is None:
+                return None
+            head.host_field = value
+        elif name == b"cookie" and cookie is None:
+            cookie, head.own_cookies = sort_cookies([value])
+        elif name == b"x-request-id" and not head.request_id:
+            if REQUEST_ID.fullmatch(value):
+                head.request_id = value
+        elif name in CLAIMS and (head.claims is None or name not in head.claims):
+            head.claims = {**head.claims, name: value} if head.claims is not None else {name: value}
+        elif name == b"traceparent" and not head.traceparent and is_traceparent(value):
+            head.traceparent = value
+        elif name in HINTS and (head.said is None or name not in head.said):
+            said = value if CALLER_VALUE.fullmatch(value) else None
+            head.said = {**head.said, name: said} if head.said is not None else {name: said}
+        elif name == b"via" and not head.via:
+            head.via = value
+        elif name != b"connection" or value.lower() != b"keep-alive":
+            return None  # a rare field, one that frames, or one that came twice
+    if host is None:
+        return None
+    head.host = host
+    if cookie:
+        lines.append(b"Cookie: " + cookie)
+    head.lines = lines
+    return head

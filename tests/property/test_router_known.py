@@ -6,11 +6,13 @@ from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
+import pytest
 from httptools import HttpParserError, HttpParserUpgrade
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from greentic.router.caller import CallerRules
+from greentic.router.fields import RESPONSE_FIELDS
 from greentic.router.heads import facts_of, request_bytes, response_onward
 from greentic.router.known import KnownRequest, KnownResponses
 from greentic.router.limits import Limits
@@ -157,6 +159,10 @@ RESPONSES = [
     b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nConnection: X\r\nX: y\r\n\r\nabc",
     b"HTTP/1.0 200 OK\r\nContent-Length: 3\r\n\r\nabc",
     b"HTTP/1.1 200 OK\r\n\r\nabc",
+    b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\ncontent-type: Text/HTML\r\nDate: x\r\nconnection: keep-alive\r\n\r\nabc",
+    b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nVia: 1.0 x\r\nTE: trailers\r\nX-Request-Id: own\r\nX-Empty:\r\n\r\nabc",
+    b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nVia: 1.0 x\r\nX-Greentic-Revision: r\r\nKeep-Alive: 5\r\n\r\nabc",
+    b"HTTP/1.1 503 Busy\r\nContent-Length: 3\r\nSet-Cookie: a=b\r\nSet-Cookie: a=b\r\nProxy-Connection: x\r\n\r\nabc",
     b"HTTP/1.1 101 Switching\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n",
     b"HTTP/1.1 200 OK\r\nContent-Length: 20000\r\n\r\n" + b"a" * 20_000,
 ]
@@ -258,3 +264,58 @@ def test_responses_are_the_same_with_and_without_memory(script: list[tuple[bytes
     with mock.patch.object(KnownResponses, "recall", return_value=None):
         expected = answered(script)
     assert answered(script) == expected
+
+
+VALUES = (
+    b"a",
+    b"a, b",
+    b"close",
+    b"keep-alive",
+    b"Keep-Alive",
+    b"0",
+    b"3",
+    b"03",
+    b"+3",
+    b"3, 3",
+    b"9" * 19,
+    b"chunked",
+)
+VALUES += (
+    b"text/html",
+    b"Text/Event-Stream",
+    b"trailers",
+    b"websocket",
+    b"X",
+    b"1.1 x",
+    b"",
+    b" a",
+    b"a ",
+    b"\xe9",
+    b"a\tb",
+)
+
+
+@pytest.mark.parametrize(
+    "name", [*sorted(RESPONSE_FIELDS), b"X", b"Set-Cookie", b"Trailer", b"Content-Encoding", b"X_Y", b"Date"]
+)
+def test_each_response_field_means_the_same_without_the_parser(name: bytes) -> None:
+    """Alone, in other letters, twice, with and without a length."""
+    for value in VALUES:
+        for again in (b"", b"\r\n%b: %b" % (name, value), b"\r\n%b: 3" % name.upper()):
+            for status in (
+                b"200 OK",
+                b"204 No",
+                b"304 Not",
+                b"100 Continue",
+                b"101 Up",
+                b"599 x",
+                b"600 x",
+                b"200",
+                b"99 x",
+            ):
+                for length in (b"", b"\r\nContent-Length: 3"):
+                    head = b"HTTP/1.1 %b%b\r\n%b: %b%b\r\n\r\n" % (status, length, name.title(), value, again)
+                    script = [(b"GET", [head + b"abc"]), (b"HEAD", [head]), (b"GET", [head, b"abc"])]
+                    with mock.patch.object(KnownResponses, "recall", return_value=None):
+                        expected = answered(script)
+                    assert answered(script) == expected, head

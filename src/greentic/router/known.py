@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from greentic.router.plain_head import END, plain_head
+from greentic.router.plain_response import plain_response
 
 if TYPE_CHECKING:
     from greentic.router.limits import Limits
@@ -61,7 +62,7 @@ class KnownRequest:
 
 
 class KnownResponses:
-    """Response heads of one worker by their bytes: those with a declared length, which leave the connection open."""
+    """Plain response heads of one worker by their bytes."""
 
     __slots__ = ("_heads",)
 
@@ -69,16 +70,14 @@ class KnownResponses:
         self._heads: dict[bytes, ResponseHead] = {}
 
     def recall(self, data: bytes) -> tuple[ResponseHead, int] | None:
-        """The head that `data` begins with, and where its body begins."""
+        """The plain head that `data` begins with, and where its body begins; None: parse it."""
         end = data.find(END) + len(END)
         head = self._heads.get(data[:end])
-        return (head, end) if head is not None else None
-
-    def remember(self, data: bytes, head: ResponseHead, body_bytes: int) -> None:
-        """Keep the head that `data` begins with; the parser found `body_bytes` of body behind it in `data`."""
-        end = data.find(END) + len(END)
-        if end > REMEMBERED_BYTES or len(data) - end != body_bytes:
-            return
-        if len(self._heads) >= RESPONSES_LIMIT:
-            self._heads.clear()
-        self._heads[data[:end]] = head
+        if head is not None:
+            return head, end
+        read = plain_response(data)
+        if read is not None and end <= REMEMBERED_BYTES:
+            if len(self._heads) >= RESPONSES_LIMIT:
+                self._heads.clear()
+            self._heads[data[:end]] = read[0]
+        return read

@@ -32,7 +32,6 @@ class UpstreamConnection(asyncio.Protocol):
     """A connection to one worker. It serves one exchange at a time and belongs to its pool in between."""
 
     __slots__ = (
-        "_body_bytes",
         "_complete",
         "_connection",
         "_direct",
@@ -86,7 +85,6 @@ class UpstreamConnection(asyncio.Protocol):
         self._trailer_bytes = 0
         self._informed = 0
         self._unanswered = 0
-        self._body_bytes = 0
         self._connection: set[bytes] = set()
 
     # The pool and the exchange
@@ -232,15 +230,13 @@ class UpstreamConnection(asyncio.Protocol):
             # A head, a trailer or a chunk extension without end.
             self._fail(exchange, _bad("the worker's response header is too large"))
             return
-        if first and self._in_body:
-            self._remember(exchange, data)
         if self._complete:
             self._finish(exchange)
         elif self._direct < -1 - _DIRECT_BYTES:
             self._take_direct()
 
     def _repeat(self, exchange: Exchange, head: ResponseHead, body: bytes, missing: int) -> None:
-        """A known head, and `body` behind it, of which `missing` bytes are still to come."""
+        """A plain head, and `body` behind it, of which `missing` bytes are still to come."""
         self._head = head
         self._keeps = True
         answer = exchange.response_head(head)
@@ -252,19 +248,6 @@ class UpstreamConnection(asyncio.Protocol):
             client.touch()
         else:
             self._finish(exchange)
-
-    def _remember(self, exchange: Exchange, data: bytes) -> None:
-        """A response that began with `data` was understood, all of it or as far as it has come."""
-        head, request = self._head, exchange.head
-        if (
-            head.length is not None
-            and (self._keeps if self._complete else self._parser.should_keep_alive())
-            and head.status >= 200
-            and head.status not in (204, 304)
-            and not (head.chunked or head.upgrade or request.upgrade or request.method == b"HEAD")
-            and not (self._dirty or self._connection or self._trailers)
-        ):
-            self.pool.known.remember(data, head, self._body_bytes)
 
     def _take_direct(self) -> None:
         # Past the head of a long body of known length there is nothing left to parse, only bytes to count and
@@ -397,7 +380,6 @@ class UpstreamConnection(asyncio.Protocol):
         exchange = self.exchange
         if exchange is None:
             return
-        self._body_bytes += len(data)
         if self._direct < -1:
             self._direct += len(data)
         if exchange.rechunks:

@@ -17,7 +17,6 @@ from greentic.router.matching import Matcher
 from greentic.router.refusal import Refusal
 from greentic.router.request import RequestReader
 from greentic.router.request_head import RequestHead
-from greentic.router.response_head import ResponseHead
 
 FIELDS = b"\r\nHost: a.example\r\nX-A: one\r\nCookie: a=1; _gt_rev_D1=x\r\nVia: 1.0 b\r\n\r\n"
 WARM = b"GET /path?x=1 HTTP/1.1" + FIELDS
@@ -196,31 +195,27 @@ def test_limits_hold_for_a_known_head() -> None:
 
 def test_a_response_head_is_known_by_its_bytes() -> None:
     responses = KnownResponses()
-    head = ResponseHead()
     raw = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n"
-    responses.remember(raw + b"abc", head, 3)
-    assert responses.recall(raw + b"xyz") == (head, len(raw))
-    assert responses.recall(raw) == (head, len(raw))
+    known = responses.recall(raw + b"abc")
+    assert known is not None
+    assert known[0].length == 3
+    assert responses.recall(raw + b"xyz") == known
+    assert responses.recall(raw) == known
     for at in range(len(raw)):
-        assert responses.recall(raw[:at] + bytes((raw[at] ^ 1,)) + raw[at + 1 :] + b"abc") is None
+        other = responses.recall(raw[:at] + bytes((raw[at] ^ 1,)) + raw[at + 1 :] + b"abc")
+        assert other is None or other[0] is not known[0]
     assert responses.recall(b"\r\n" + raw) is None
     assert responses.recall(raw[:-1]) is None
-
-
-def test_a_response_head_whose_end_the_parser_saw_elsewhere_is_not_kept() -> None:
-    responses = KnownResponses()
-    raw = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n"
-    responses.remember(raw + b"abc", ResponseHead(), 2)
-    responses.remember(b"HTTP/1.1 100 Continue\r\n\r\n" + raw + b"abc", ResponseHead(), 3)
-    responses.remember(b"HTTP/1.1 200 OK\r\nX: " + b"a" * REMEMBERED_BYTES + b"\r\n\r\n", ResponseHead(), 0)
-    assert not responses._heads
 
 
 def test_response_heads_are_kept_up_to_a_bound() -> None:
     responses = KnownResponses()
     for number in range(1000):
-        responses.remember(b"HTTP/1.1 200 OK\r\nX: %d\r\n\r\n" % number, ResponseHead(), 0)
-        assert len(responses._heads) <= RESPONSES_LIMIT
+        assert responses.recall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nX: %d\r\n\r\n" % number) is not None
+        assert 0 < len(responses._heads) <= RESPONSES_LIMIT
+    long = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nX: " + b"a" * REMEMBERED_BYTES + b"\r\n\r\n"
+    assert responses.recall(long) is not None
+    assert all(len(head) <= REMEMBERED_BYTES for head in responses._heads)
 
 
 def test_routes_are_remembered_up_to_a_bound() -> None:

@@ -23,6 +23,7 @@ from greentic.spec.errors import AnswersParse, GreenticError, InputOutput, Inval
 
 if TYPE_CHECKING:
     from greentic.operations.context import Context
+    from greentic.store.contract import Store
 
 MAX_ANSWERS_BYTES = 4 * 1024 * 1024
 Result = Mapping[str, Any]
@@ -53,6 +54,34 @@ def store_root(given: Path | None) -> Path:
         ) from None
 
 
+def local_store(root: Path | None) -> Store:
+    """The environments of this machine."""
+    from greentic.operations.heads import sealing
+    from greentic.store.files import FilesStore
+    from greentic.store.policies import PolicyAuthorizer
+
+    folder = store_root(root)
+    return FilesStore(folder, authorize=PolicyAuthorizer(folder), seal=sealing())
+
+
+def remote_store(root: Path | None, url: str | None, token: str | None) -> Store | None:
+    """The environments of the store server that is meant (--store-url, $GREENTIC_STORE_URL); None: this machine's."""
+    if url is None and token is None and not os.environ.get("GREENTIC_STORE_URL"):
+        return None
+    try:
+        from greentic.store.remote import RemoteStore, chosen
+    except ModuleNotFoundError as error:
+        raise InvalidArgument(
+            f"store servers are not known here: {error.name} is missing", next_step="pip install 'greentic[server]'"
+        ) from None
+    origin = chosen(url, token, os.environ)
+    return None if origin is None else RemoteStore(origin, store_root(root))
+
+
+def _nothing() -> None:
+    """Nothing stands between a commit on a server and its answer."""
+
+
 @dataclass(slots=True)
 class Invocation:
     """One call of a verb: its common options, and the way to the operations."""
@@ -69,6 +98,8 @@ class Invocation:
     if_match: str | None = None
     by: str | None = None
     answers: dict[str, Any] = field(default_factory=dict)
+    store_url: str | None = None
+    store_token: str | None = field(default=None, repr=False)
 
     @property
     def environment_id(self) -> str:
@@ -86,13 +117,12 @@ class Invocation:
         """The surroundings of the operation."""
         from greentic.envpacks.registry import Registry
         from greentic.operations.context import Context
-        from greentic.operations.heads import prepare, sealing
-        from greentic.store.files import FilesStore
-        from greentic.store.policies import PolicyAuthorizer
+        from greentic.operations.heads import prepare
 
-        root, user = store_root(self.root), actor()
+        user = actor()
+        remote = remote_store(self.root, self.store_url, self.store_token)
         return Context(
-            store=FilesStore(root, authorize=PolicyAuthorizer(root), seal=sealing()),
+            store=local_store(self.root) if remote is None else remote,
             registry=Registry.installed(),
             actor=user,
             by=self.by or user,
@@ -103,7 +133,7 @@ class Invocation:
             expected_generation=self.expected_generation,
             if_match=self.if_match,
             dry_run=self.dry_run,
-            before_change=prepare,
+            before_change=prepare if remote is None else _nothing,
         )
 
 
@@ -153,6 +183,8 @@ def verb(
             quiet: bool,
             environment: str | None,
             root: Path | None,
+            store_url: str | None = None,
+            store_token: str | None = None,
             answers_file: str | None,
             show_schema: bool,
             **arguments: Any,
@@ -169,6 +201,8 @@ def verb(
                 expected_generation=arguments.pop("expect_generation", None),
                 if_match=arguments.pop("if_match", None),
                 by=arguments.pop("updated_by", None),
+                store_url=store_url,
+                store_token=store_token,
             )
             with telling(invocation):
                 if show_schema:
@@ -211,6 +245,12 @@ def _options(changes: bool) -> list[Callable[[Callable[..., None]], Callable[...
             type=click.Path(path_type=Path, file_okay=False),
             help="Where environments live. [default: ~/.greentic/environments]",
         ),
+        click.option(
+            "--store-url",
+            metavar="URL",
+            help="The store server where environments live. [default: $GREENTIC_STORE_URL]",
+        ),
+        click.option("--store-token", metavar="TOKEN", help="Its token. [default: $GREENTIC_STORE_TOKEN]"),
         click.option(
             "--answers", "answers_file", metavar="FILE", help="Take arguments from YAML or JSON; '-' is standard input."
         ),

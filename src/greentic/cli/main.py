@@ -14,6 +14,7 @@ from greentic.cli.nouns import LazyGroup
 NOUNS = {
     "bundle": ("greentic.cli.bundle:bundle", "Write, build and check bundles: the packaged workers."),
     "op": ("greentic.cli.main:op", "Operate an environment: deployments, revisions, traffic."),
+    "store": ("greentic.cli.store:store", "Serve environments to many machines, and say who may use them."),
     "start": ("greentic.cli.runtime:start", "Run an environment's data plane in the foreground."),
     "stop": ("greentic.cli.runtime:stop", "End an environment's data plane; the record stays."),
     "schema": ("greentic.cli.schema:schema", "JSON Schemas of the documents."),

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 GLOBAL_FLAGS = frozenset({"--json", "--quiet", "-q", "--schema"})
-GLOBAL_VALUES = frozenset({"--env", "-e", "--store-root", "--answers"})
+GLOBAL_VALUES = frozenset({"--env", "-e", "--store-root", "--store-url", "--store-token", "--answers"})
 """Options that every verb takes and that may stand anywhere before it, as in `gtc --json op env list`."""
 
 

@@ -15,7 +15,7 @@ from greentic.engine.command import Command, Outcome
 from greentic.spec.binding_rules import Key, key_of, name_of
 from greentic.spec.capabilities import Slot
 from greentic.spec.environment import Environment, ExtensionBinding, PackBinding, SupersededBinding
-from greentic.spec.errors import Conflict, GreenticError, InvalidArgument, NotFound
+from greentic.spec.errors import AlreadyExists, Conflict, GreenticError, InvalidArgument, NotFound
 from greentic.spec.integrity import canonical_json
 from greentic.spec.parsing import parse, parse_json
 
@@ -127,7 +127,7 @@ def _add(environment: Environment, asked: Binding, said: Said, command: Command,
     key = key_of(asked)
     live = bound(environment, key)
     if live is not None:
-        raise Conflict(
+        raise AlreadyExists(
             f"{_spoken(key)} is bound to '{live.kind}' already",
             details={"kind": live.kind, "generation": live.generation},
             next_step=f"gtc op {command.noun} update, to bind another",

@@ -8,7 +8,7 @@ from greentic.engine import policies
 from greentic.engine.command import Command, Outcome
 from greentic.spec.deployment import BundleDeployment, DeploymentStatus
 from greentic.spec.environment import Environment, RetiredPolicy
-from greentic.spec.errors import Conflict, NotFound
+from greentic.spec.errors import AlreadyExists, Conflict, NotFound
 from greentic.spec.lifecycle import Lifecycle
 from greentic.spec.payloads import AddDeploymentPayload, RemoveDeploymentPayload, UpdateDeploymentPayload
 from greentic.spec.revision import Revision
@@ -43,13 +43,13 @@ def add(environment: Environment, payload: AddDeploymentPayload, command: Comman
     """A new deployment; Conflict when the customer has the bundle already or the id is taken."""
     for found in environment.bundles:
         if (found.bundle_id, found.customer_id) == (payload.bundle_id, payload.customer_id):
-            raise Conflict(
+            raise AlreadyExists(
                 f"'{payload.bundle_id}' is already deployed for '{payload.customer_id}'",
                 details={"deployment_id": found.deployment_id},
                 next_step=f"gtc op bundles update {payload.bundle_id}, or stage a revision into it",
             )
         if found.deployment_id == payload.deployment_id:
-            raise Conflict(
+            raise AlreadyExists(
                 f"the deployment id {payload.deployment_id} is taken",
                 details={"deployment_id": payload.deployment_id},
                 next_step="leave the id out, so that a new one is made",

@@ -18,7 +18,7 @@ from greentic.spec.endpoints import (
     UnlinkMessagingBundlePayload,
 )
 from greentic.spec.environment import Environment, MessagingEndpoint, WelcomeFlow
-from greentic.spec.errors import Conflict, InvalidArgument, NotFound, NotImplementedYet
+from greentic.spec.errors import AlreadyExists, Conflict, InvalidArgument, NotFound, NotImplementedYet
 
 _MAX_GENERATION = 2**63 - 1
 
@@ -45,13 +45,13 @@ def add(environment: Environment, payload: AddMessagingEndpointPayload, command:
     """A new endpoint; Conflict when the provider instance has one or the id is taken."""
     for found in environment.messaging_endpoints:
         if (found.provider_type, found.provider_id) == (payload.provider_type, payload.provider_id):
-            raise Conflict(
+            raise AlreadyExists(
                 f"{payload.provider_type} '{payload.provider_id}' has an endpoint already",
                 details={"endpoint_id": found.endpoint_id},
                 next_step=f"gtc op messaging endpoint show {found.provider_id}",
             )
         if found.endpoint_id == payload.endpoint_id:
-            raise Conflict(
+            raise AlreadyExists(
                 f"the endpoint id {payload.endpoint_id} is taken",
                 details={"endpoint_id": payload.endpoint_id},
                 next_step="leave the id out, so that a new one is made",

@@ -7,14 +7,14 @@ from typing import Any
 from greentic.engine import trust_root
 from greentic.engine.command import Command, Outcome
 from greentic.spec.environment import Environment, HostConfig
-from greentic.spec.errors import Conflict
+from greentic.spec.errors import AlreadyExists
 from greentic.spec.payloads import CreateEnvironmentPayload, FieldUpdate, UpdateEnvironmentPayload
 
 
 def create(environment: Environment | None, payload: CreateEnvironmentPayload, command: Command, now: str) -> Outcome:
     """A new environment; Conflict when there is one of that name."""
     if environment is not None:
-        raise Conflict(
+        raise AlreadyExists(
             f"the environment '{environment.environment_id}' exists already",
             details={"environment_id": environment.environment_id},
             next_step=f"gtc op env show {environment.environment_id}",

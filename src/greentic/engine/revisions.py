@@ -10,7 +10,7 @@ from greentic.engine.command import Command, Outcome
 from greentic.engine.promises import runs
 from greentic.spec.deployment import DeploymentStatus
 from greentic.spec.environment import Environment
-from greentic.spec.errors import Conflict, GateFailed, NotFound
+from greentic.spec.errors import AlreadyExists, Conflict, GateFailed, NotFound
 from greentic.spec.lifecycle import Lifecycle, allows
 from greentic.spec.payloads import RevisionPayload, StageRevisionPayload, WarmRevisionPayload
 from greentic.spec.revision import Revision
@@ -43,7 +43,7 @@ def share(environment: Environment, revision: Revision) -> int:
 def stage(environment: Environment, payload: StageRevisionPayload, command: Command, now: str) -> Outcome:
     """A new revision, staged; its sequence is the next of its deployment."""
     if environment.revision(payload.revision_id) is not None:
-        raise Conflict(
+        raise AlreadyExists(
             f"the revision {payload.revision_id} exists already",
             details={"revision_id": payload.revision_id},
             next_step="stage it again under a new id, or leave the id out",

@@ -6,6 +6,7 @@
     ├── SpecViolation         a document breaks a rule of its kind                spec
     ├── NotFound              what was named does not exist                       not-found
     ├── Conflict              the state does not allow it                         conflict
+    │   ├── AlreadyExists     what is to be made is there                         conflict
     │   └── Differs           a check found a difference                          differs
     ├── Denied                the actor may not                                   unauthorized
     ├── GateFailed            a health gate said no                               gate-failed
@@ -89,6 +90,10 @@ class Conflict(GreenticError):
     """The present state does not allow the change."""
 
     kind = "conflict"
+
+
+class AlreadyExists(Conflict):
+    """What is to be made is there already; a Conflict like any other, except for who speaks A8."""
 
 
 class Differs(Conflict):

@@ -1,14 +1,20 @@
-"""Who may use a store server: tokens by their digest, never themselves (reference 01, section 4.7)."""
+"""Who may use a store server: tokens by their digest, never themselves (reference 01, section 4.7; reference 02, 3.8).
+
+Ours beside the reference's fields: what narrows and bounds a grant, whom a client certificate names, and the issuers of
+OpenID Connect whose tokens count. The reference ignores them, so a file with narrowed tokens grants more there.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
 
-from greentic.spec.identifiers import EnvironmentId
-from greentic.spec.parsing import Document, Text
+from greentic.spec.identifiers import EnvironmentId, Timestamp
+from greentic.spec.parsing import Document, Text, absent
+from greentic.spec.policy import Permission
 from greentic.spec.revision import OMITTED
 
 
@@ -20,13 +26,77 @@ class Role(StrEnum):
     READ_ONLY = "read-only"
 
 
-class TokenEntry(Document):
-    """One token: the hex SHA-256 of it, whose it is, and where it counts (no `env_ids`: everywhere)."""
+class Granted(Document):
+    """What somebody may, and where. An absent list narrows nothing; an empty one is refused, for it would mean nobody.
+
+    `verbs` are permissions such as `traffic.set` or `traffic.*` that narrow the changes of the role. `customer_ids`
+    narrow everything to the deployments of those customers.
+    """
+
+    role: Role
+    env_ids: tuple[EnvironmentId, ...] | None = OMITTED
+    customer_ids: tuple[Text, ...] | None = OMITTED
+    verbs: tuple[Permission, ...] | None = OMITTED
+
+    @field_validator("env_ids", "customer_ids", "verbs")
+    @classmethod
+    def _somebody(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if value is not None and not value:
+            raise ValueError("is empty; leave it out to grant everywhere")
+        return value
+
+
+class TokenEntry(Granted):
+    """One token: the hex SHA-256 of it, and whose it is. `token_id` is its beginning, by which people name it."""
 
     token_sha256: Annotated[str, Field(pattern=r"^[0-9a-fA-F]{64}$")]
     actor: Text
-    role: Role
-    env_ids: tuple[EnvironmentId, ...] | None = OMITTED
+    token_id: Text | None = OMITTED
+    created_at: Timestamp | None = OMITTED
+    not_before: Timestamp | None = OMITTED
+    expires_at: Timestamp | None = OMITTED
+
+    @field_validator("actor")
+    @classmethod
+    def _named(cls, value: str) -> str:
+        if not value.strip():
+            raise ValueError("must not be blank")
+        return value
+
+
+class CertificateEntry(Granted):
+    """The holder of a client certificate: `subject` as RFC 4514 writes it, or `san` (`URI:spiffe://…`, `DNS:…`)."""
+
+    actor: Text
+    subject: Text | None = OMITTED
+    san: Text | None = OMITTED
+
+    @model_validator(mode="after")
+    def _one(self) -> CertificateEntry:
+        if (self.subject is None) == (self.san is None):
+            raise ValueError("name a subject or a san, one of both")
+        return self
+
+
+class IssuerGrant(Granted):
+    """What holders of a token may whose `claim` is (or contains) `value`."""
+
+    claim: Text
+    value: Text
+
+
+class Issuer(Document):
+    """An issuer of OpenID Connect. The keys are fetched from `jwks_uri`; `algorithms` are those that count."""
+
+    issuer: Text
+    audience: Text
+    jwks_uri: Text
+    algorithms: Annotated[tuple[Literal["RS256", "PS256", "ES256", "ES384", "EdDSA"], ...], Field(min_length=1)] = (
+        "RS256",
+        "ES256",
+    )
+    actor_claim: Text = "sub"
+    grants: Annotated[tuple[IssuerGrant, ...], Field(min_length=1)]
 
 
 class StoreAccess(Document):
@@ -34,3 +104,25 @@ class StoreAccess(Document):
 
     schema_: Literal["greentic.store-rbac.v1"] = Field("greentic.store-rbac.v1", alias="schema")
     tokens: tuple[TokenEntry, ...] = ()
+    certificates: tuple[CertificateEntry, ...] = Field(default=(), exclude_if=absent)
+    issuers: tuple[Issuer, ...] = Field(default=(), exclude_if=absent)
+
+    @model_validator(mode="after")
+    def _distinct(self) -> StoreAccess:
+        _once((one.token_sha256.lower() for one in self.tokens), "token_sha256")
+        _once((one.subject or f"san {one.san}" for one in self.certificates), "certificate")
+        _once((one.issuer for one in self.issuers), "issuer")
+        return self
+
+    @property
+    def empty(self) -> bool:
+        """Whether nobody could be recognised by this file."""
+        return not (self.tokens or self.certificates or self.issuers)
+
+
+def _once(values: Iterable[str], what: str) -> None:
+    seen: set[str] = set()
+    for value in values:
+        if value in seen:
+            raise ValueError(f"a {what} stands twice")
+        seen.add(value)

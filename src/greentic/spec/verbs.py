@@ -24,6 +24,17 @@ _CONFIGURATION = "greentic.spec.configuration"
 _TRUST = "greentic.spec.trust_root"
 
 
+ENVIRONMENT = "/environments/{environment_id}"
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A method and a path on a store server; names in braces stand for one segment each."""
+
+    method: str
+    path: str
+
+
 @dataclass(frozen=True, slots=True)
 class Verb:
     """One verb: what it is asked, what it needs and how it can be refused.
@@ -35,6 +46,7 @@ class Verb:
     `errors` are the kinds with which the engine itself refuses a well-formed request (`spec.errors`); every verb can in
     addition fail while its request is read (`answers-parse`, `invalid-argument`) or in the store.
     `internal`: a step of a longer verb, never offered to people.
+    `route` is where the contract A8 has the verb on a store server; `path` is where ours has every verb.
     """
 
     noun: str
@@ -46,6 +58,12 @@ class Verb:
     permission: str
     errors: tuple[str, ...]
     internal: bool = False
+    route: Route | None = None
+
+    @property
+    def path(self) -> str:
+        """The path at which a store server takes this verb in our own words, to POST to; A8 has none for some."""
+        return f"{ENVIRONMENT}/verbs/{self.noun}/{self.verb}"
 
     @property
     def name(self) -> str:
@@ -68,8 +86,12 @@ def _verb(
     precondition: bool = True,
     internal: bool = False,
     module: str = _PAYLOADS,
+    route: str | None = None,
 ) -> Verb:
+    """`route` is a method and what follows the environment's path; a path that begins with `/` stands by itself."""
     noun, _, verb = name.partition(" ")
+    method, _, rest = (route or "").partition(" ")
+    path = rest if rest.startswith("/") else f"{ENVIRONMENT}/{rest}".rstrip("/")
     return Verb(
         noun=noun,
         verb=verb,
@@ -80,17 +102,27 @@ def _verb(
         permission=permission or f"{noun}:{verb}",
         errors=errors,
         internal=internal,
+        route=Route(method, path) if route else None,
     )
 
 
 VERBS: tuple[Verb, ...] = (
-    _verb("env create", "CreateEnvironmentPayload", "Create an environment", "conflict", "spec", precondition=False),
+    _verb(
+        "env create",
+        "CreateEnvironmentPayload",
+        "Create an environment",
+        "conflict",
+        "spec",
+        precondition=False,
+        route="POST /environments",
+    ),
     _verb(
         "env update",
         "UpdateEnvironmentPayload",
         "Change an environment's name and host settings",
         "not-found",
         "spec",
+        route="PATCH",
     ),
     _verb(
         "env seed",
@@ -108,6 +140,7 @@ VERBS: tuple[Verb, ...] = (
         "not-found",
         "spec",
         module=_MERGING,
+        route="POST migrate-bindings",
     ),
     _verb(
         "config set",
@@ -124,6 +157,7 @@ VERBS: tuple[Verb, ...] = (
         "not-found",
         "trust-root",
         module=_TRUST,
+        route="POST trust-root/bootstrap",
     ),
     _verb(
         "trust-root seed",
@@ -131,6 +165,7 @@ VERBS: tuple[Verb, ...] = (
         "Trust the operator key in an environment that never had a trust root",
         "not-found",
         module=_TRUST,
+        route="POST trust-root/seed",
     ),
     _verb(
         "trust-root add",
@@ -139,6 +174,7 @@ VERBS: tuple[Verb, ...] = (
         "not-found",
         "trust-root",
         module=_TRUST,
+        route="POST trust-root/keys",
     ),
     _verb(
         "trust-root remove",
@@ -147,6 +183,7 @@ VERBS: tuple[Verb, ...] = (
         "not-found",
         "trust-root",
         module=_TRUST,
+        route="DELETE trust-root/keys/{key_id}",
     ),
     _verb(
         "env-packs add",
@@ -156,6 +193,7 @@ VERBS: tuple[Verb, ...] = (
         "conflict",
         "spec",
         module=_BINDINGS,
+        route="POST packs",
     ),
     _verb(
         "env-packs update",
@@ -165,6 +203,7 @@ VERBS: tuple[Verb, ...] = (
         "conflict",
         "spec",
         module=_BINDINGS,
+        route="PATCH packs/{slot}",
     ),
     _verb(
         "env-packs remove",
@@ -173,6 +212,7 @@ VERBS: tuple[Verb, ...] = (
         "not-found",
         "spec",
         module=_BINDINGS,
+        route="DELETE packs/{slot}",
     ),
     _verb(
         "env-packs rollback",
@@ -182,6 +222,7 @@ VERBS: tuple[Verb, ...] = (
         "conflict",
         "spec",
         module=_BINDINGS,
+        route="POST packs/{slot}/rollback",
     ),
     _verb(
         "extensions add",
@@ -191,6 +232,7 @@ VERBS: tuple[Verb, ...] = (
         "conflict",
         "spec",
         module=_BINDINGS,
+        route="POST extensions",
     ),
     _verb(
         "extensions update",
@@ -200,6 +242,7 @@ VERBS: tuple[Verb, ...] = (
         "conflict",
         "spec",
         module=_BINDINGS,
+        route="PATCH extensions",
     ),
     _verb(
         "extensions remove",
@@ -208,6 +251,7 @@ VERBS: tuple[Verb, ...] = (
         "not-found",
         "spec",
         module=_BINDINGS,
+        route="DELETE extensions",
     ),
     _verb(
         "extensions rollback",
@@ -217,6 +261,7 @@ VERBS: tuple[Verb, ...] = (
         "conflict",
         "spec",
         module=_BINDINGS,
+        route="POST extensions/rollback",
     ),
     _verb(
         "bundles add",
@@ -225,6 +270,7 @@ VERBS: tuple[Verb, ...] = (
         "not-found",
         "conflict",
         "spec",
+        route="POST bundles",
     ),
     _verb(
         "bundles update",
@@ -233,6 +279,7 @@ VERBS: tuple[Verb, ...] = (
         "not-found",
         "conflict",
         "spec",
+        route="PATCH bundles/{deployment_id}",
     ),
     _verb(
         "bundles remove",
@@ -240,6 +287,7 @@ VERBS: tuple[Verb, ...] = (
         "Remove a deployment that has no traffic and only archived revisions",
         "not-found",
         "conflict",
+        route="DELETE bundles/{deployment_id}",
     ),
     _verb(
         "revisions stage",
@@ -248,6 +296,7 @@ VERBS: tuple[Verb, ...] = (
         "not-found",
         "conflict",
         "spec",
+        route="POST revisions",
     ),
     _verb(
         "revisions begin-warm",
@@ -265,6 +314,7 @@ VERBS: tuple[Verb, ...] = (
         "not-found",
         "conflict",
         "gate-failed",
+        route="POST revisions/{revision_id}/warm",
     ),
     _verb(
         "revisions retry",
@@ -279,6 +329,7 @@ VERBS: tuple[Verb, ...] = (
         "Let a revision without traffic finish what it has in flight",
         "not-found",
         "conflict",
+        route="POST revisions/{revision_id}/drain",
     ),
     _verb(
         "revisions complete-drain",
@@ -295,6 +346,7 @@ VERBS: tuple[Verb, ...] = (
         "Retire a revision without traffic for good",
         "not-found",
         "conflict",
+        route="POST revisions/{revision_id}/archive",
     ),
     _verb(
         "traffic set",
@@ -304,6 +356,7 @@ VERBS: tuple[Verb, ...] = (
         "invalid-argument",
         "conflict",
         "spec",
+        route="POST traffic",
     ),
     _verb(
         "traffic rollback",
@@ -311,6 +364,7 @@ VERBS: tuple[Verb, ...] = (
         "Restore an earlier split with its identical slot table",
         "not-found",
         "conflict",
+        route="POST traffic/rollback",
     ),
     _verb(
         "traffic clear",
@@ -387,6 +441,7 @@ VERBS: tuple[Verb, ...] = (
         "spec",
         "not-yet-implemented",
         module=_ENDPOINTS,
+        route="POST messaging",
     ),
     _verb(
         "messaging.endpoint link-bundle",
@@ -395,6 +450,7 @@ VERBS: tuple[Verb, ...] = (
         "not-found",
         "spec",
         module=_ENDPOINTS,
+        route="POST messaging/{endpoint_id}/link",
     ),
     _verb(
         "messaging.endpoint unlink-bundle",
@@ -404,6 +460,7 @@ VERBS: tuple[Verb, ...] = (
         "conflict",
         "spec",
         module=_ENDPOINTS,
+        route="POST messaging/{endpoint_id}/unlink",
     ),
     _verb(
         "messaging.endpoint set-welcome-flow",
@@ -412,6 +469,7 @@ VERBS: tuple[Verb, ...] = (
         "not-found",
         "spec",
         module=_ENDPOINTS,
+        route="POST messaging/{endpoint_id}/welcome-flow",
     ),
     _verb(
         "messaging.endpoint clear-welcome-flow",
@@ -428,6 +486,7 @@ VERBS: tuple[Verb, ...] = (
         "not-found",
         "spec",
         module=_ENDPOINTS,
+        route="DELETE messaging/{endpoint_id}",
     ),
     _verb(
         "messaging.endpoint rotate-webhook-secret",
@@ -437,6 +496,7 @@ VERBS: tuple[Verb, ...] = (
         "spec",
         "not-yet-implemented",
         module=_ENDPOINTS,
+        route="POST messaging/{endpoint_id}/rotate-secret",
     ),
 )
 """Every verb, in the order of a deployment's life."""

@@ -11,7 +11,15 @@ from greentic.engine.command import Command
 from greentic.engine.slots import relayout, table
 from greentic.engine.traffic import HISTORY_DEPTH
 from greentic.engine.transition import transition
-from greentic.spec.errors import Conflict, GateFailed, GreenticError, InvalidArgument, NotFound, SpecViolation
+from greentic.spec.errors import (
+    AlreadyExists,
+    Conflict,
+    GateFailed,
+    GreenticError,
+    InvalidArgument,
+    NotFound,
+    SpecViolation,
+)
 from greentic.spec.lifecycle import EDGES, Lifecycle, allows
 from greentic.spec.payloads import RevisionPayload
 
@@ -88,7 +96,7 @@ def test_a_clock_that_is_no_timestamp_is_refused_by_our_error(scene: Scene) -> N
 
 
 def test_creating_twice(scene: Scene) -> None:
-    error = refused(Conflict, "exists already", scene.create)
+    error = refused(AlreadyExists, "exists already", scene.create)
     assert error.next_step == "gtc op env show local"
 
 
@@ -154,10 +162,10 @@ def test_a_paused_deployment_keeps_its_routes_and_an_archived_one_must_win_them_
 
 def test_the_same_customer_twice_and_the_same_id_twice(scene: Scene) -> None:
     first = scene.deploy("web", "acme")
-    error = refused(Conflict, "already deployed for 'acme'", scene.deploy, "web", "acme")
+    error = refused(AlreadyExists, "already deployed for 'acme'", scene.deploy, "web", "acme")
     assert error.details == {"deployment_id": first}
     named = {"deployment_id": first, "bundle_id": "other", "customer_id": "acme"}
-    refused(Conflict, "is taken", scene.do, "bundles add", **named)
+    refused(AlreadyExists, "is taken", scene.do, "bundles add", **named)
 
 
 @pytest.mark.parametrize(
@@ -215,7 +223,7 @@ def test_staging_counts_up_and_freezes(scene: Scene) -> None:
     scene.stage(deployment, drain_seconds=0, display_version="2.0")
     last = scene.environment.revisions[-1]
     assert (last.sequence, last.lifecycle, last.drain_seconds, last.display_version) == (2, "staged", 0, "2.0")
-    error = refused(Conflict, "exists already", scene.stage, deployment, revision_id=last.revision_id)
+    error = refused(AlreadyExists, "exists already", scene.stage, deployment, revision_id=last.revision_id)
     assert error.next_step
     scene.do("bundles update", deployment_id=deployment, status="archived")
     refused(Conflict, "is archived and takes no new revision", scene.stage, deployment)

@@ -1,0 +1,234 @@
+"""`gtc store`: the operator store server, and who may use it."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from greentic.cli.invocation import Invocation, need, verb
+from greentic.cli.nouns import Noun
+
+if TYPE_CHECKING:
+    from greentic.spec.store_access import TokenEntry
+
+
+@click.group(cls=Noun)
+def store() -> None:
+    """The operator store server: one place for the environments of many machines."""
+
+
+_FILE = click.Path(path_type=Path, dir_okay=False)
+
+
+@store.command()
+@click.option(
+    "--bind",
+    envvar="GREENTIC_STORE_BIND",
+    default="127.0.0.1:8787",
+    show_default=True,
+    metavar="IP:PORT",
+    help="Where.",
+)
+@click.option(
+    "--db",
+    envvar="GREENTIC_STORE_DB",
+    metavar="WHERE",
+    help="A folder of environments, as they are kept on one machine.",
+)
+@click.option(
+    "--operator-key",
+    envvar="GREENTIC_STORE_OPERATOR_KEY",
+    type=_FILE,
+    metavar="FILE",
+    help="The server's signing key. [default: $GTC_OPERATOR_KEY_PATH or ~/.greentic/operator/key.pem]",
+)
+@click.option(
+    "--rbac-tokens",
+    envvar="GREENTIC_STORE_RBAC_TOKENS",
+    type=_FILE,
+    metavar="FILE",
+    help="Who may do what. Without it everybody may everything, on this machine only.",
+)
+@click.option(
+    "--insecure-allow-non-loopback",
+    envvar="GREENTIC_STORE_INSECURE_ALLOW_NON_LOOPBACK",
+    is_flag=True,
+    help="Let everybody who reaches the address do everything.",
+)
+@click.option(
+    "--audit-max-rows-per-env",
+    envvar="GREENTIC_STORE_AUDIT_MAX_ROWS",
+    type=click.IntRange(1, 2**32 - 1),
+    metavar="N",
+    help="Keep the newest N audit entries of an environment only. [default: all]",
+)
+@click.option(
+    "--tls-cert", envvar="GREENTIC_STORE_TLS_CERT", type=_FILE, metavar="FILE", help="Serve HTTPS: PEM chain."
+)
+@click.option("--tls-key", envvar="GREENTIC_STORE_TLS_KEY", type=_FILE, metavar="FILE", help="Its private key.")
+@click.option(
+    "--client-ca",
+    envvar="GREENTIC_STORE_CLIENT_CA",
+    type=_FILE,
+    metavar="FILE",
+    help="Recognise clients by certificates of this authority.",
+)
+@click.option("--max-body", type=click.IntRange(1024), metavar="BYTES", help="Largest body. [default: 2 MiB]")
+@click.option(
+    "--rate", type=click.FloatRange(1), metavar="N", help="Requests each second of one caller. [default: any]"
+)
+@verb("store", "serve", view=lambda result: click.echo(f"served {result['db']}; ended"))
+def serve(
+    invocation: Invocation,
+    bind: str,
+    db: str | None,
+    operator_key: Path | None,
+    audit_max_rows_per_env: int | None,
+    **settings: Any,
+) -> Any:
+    """Serve environments over HTTP until Ctrl-C or SIGTERM (docs/store-server.md)."""
+    from greentic.operations.heads import sealing
+    from greentic.server.serving import Settings
+    from greentic.server.serving import serve as run
+    from greentic.spec.errors import NotImplementedYet
+    from greentic.store.files import FilesStore
+
+    logging.basicConfig(
+        level=os.environ.get("GREENTIC_LOG", "INFO").upper(), format="%(asctime)s %(levelname)s %(message)s"
+    )
+    place = str(need(db, "option '--db'"))
+    if operator_key is not None:
+        os.environ["GTC_OPERATOR_KEY_PATH"] = str(operator_key)
+    if audit_max_rows_per_env is not None:
+        raise NotImplementedYet("a folder of environments keeps its whole audit log")
+    run(
+        FilesStore(Path(place), seal=sealing()),
+        Settings(bind=bind, **settings),
+        lambda url: invocation.progress(f"serving {place} at {url}"),
+    )
+    return {"db": place}
+
+
+@store.group(cls=Noun)
+def token() -> None:
+    """Who may use a store server."""
+
+
+_PATH = click.option(
+    "--file",
+    "-f",
+    "path",
+    envvar="GREENTIC_STORE_RBAC_TOKENS",
+    type=_FILE,
+    metavar="FILE",
+    help="The token file of the server. [default: $GREENTIC_STORE_RBAC_TOKENS]",
+)
+
+
+def _file(path: Path | None) -> Path:
+    return Path(need(path, "option '--file' / '-f'"))
+
+
+@token.command()
+@click.argument("actor", metavar="NAME", required=False)
+@click.option("--role", type=click.Choice(["admin", "operator", "read-only"]), default="read-only", show_default=True)
+@click.option("--only-env", "env_ids", multiple=True, metavar="ENV", help="In this environment; repeatable.")
+@click.option("--only-customer", "customer_ids", multiple=True, metavar="ID", help="For this customer; repeatable.")
+@click.option("--only-verb", "verbs", multiple=True, metavar="PERMISSION", help="Such changes: traffic.set, traffic.*")
+@click.option("--expires-in", "days", type=click.FloatRange(0, 3650, min_open=True), metavar="DAYS", help="How long.")
+@click.option("--not-before", metavar="TIME", help="Not before this time, such as 2026-07-24T10:00:00Z.")
+@_PATH
+@verb("store.token", "create", view=lambda result: _view_made(result))
+def create(
+    invocation: Invocation,
+    path: Path | None,
+    actor: str | None,
+    role: str,
+    days: float | None,
+    not_before: str | None,
+    **narrowing: tuple[str, ...],
+) -> Any:
+    """Make a token for NAME. It is printed once, here; the file keeps its digest only."""
+    from datetime import UTC, datetime, timedelta
+
+    from greentic.cli.invocation import now
+    from greentic.server import tokens
+    from greentic.spec.parsing import parse_payload
+    from greentic.spec.store_access import TokenEntry
+
+    end = None if days is None else datetime.now(UTC) + timedelta(days=days)
+    value, token_id, digest = tokens.minted()
+    entry = {
+        "token_sha256": digest,
+        "token_id": token_id,
+        "actor": need(actor, "argument 'NAME'"),
+        "role": role,
+        "created_at": now(),
+        "not_before": not_before,
+        "expires_at": None if end is None else end.isoformat().replace("+00:00", "Z"),
+        **{name: given or None for name, given in narrowing.items()},
+    }
+    found = parse_payload(TokenEntry, entry, "the token")
+    tokens.add(_file(path), found)
+    return {"token": value, **_shown(found)}
+
+
+@token.command("list")
+@_PATH
+@verb("store.token", "list", view=lambda result: _view_list(result))
+def list_(invocation: Invocation, path: Path | None) -> Any:
+    """The tokens of the file; never themselves."""
+    from greentic.server import tokens
+
+    return {"tokens": [_shown(entry) for entry in tokens.read(_file(path)).tokens]}
+
+
+@token.command()
+@click.argument("token_id", metavar="TOKEN", required=False)
+@_PATH
+@verb("store.token", "revoke", view=lambda result: click.echo(f"{_name(result)} of {result['actor']} counts no more"))
+def revoke(invocation: Invocation, path: Path | None, token_id: str | None) -> Any:
+    """Take a token out, by its id or the beginning of its digest; a running server follows within a second."""
+    from greentic.server import tokens
+
+    return _shown(tokens.remove(_file(path), need(token_id, "argument 'TOKEN'")))
+
+
+def _shown(entry: TokenEntry) -> dict[str, Any]:
+    names = (
+        *("token_id", "token_sha256", "actor", "role", "env_ids", "customer_ids", "verbs"),
+        *("created_at", "not_before", "expires_at"),
+    )
+    document = entry.to_json()
+    return {name: document.get(name) for name in names}
+
+
+def _name(shown: Any) -> str:
+    return str(shown["token_id"] or shown["token_sha256"][:12])
+
+
+def _view_made(result: Any) -> None:
+    click.echo(result["token"])
+    click.echo(f"this is {result['token_id']} of {result['actor']}; it is not shown again", err=True)
+
+
+def _view_list(result: Any) -> None:
+    from greentic.cli.tables import table
+
+    table(
+        ("TOKEN", "NAME", "ROLE", "ENVIRONMENTS", "CUSTOMERS", "CHANGES", "EXPIRES"),
+        [
+            (
+                _name(row),
+                row["actor"],
+                row["role"],
+                *(", ".join(row[name] or ("all",)) for name in ("env_ids", "customer_ids", "verbs")),
+                row["expires_at"] or "never",
+            )
+            for row in result["tokens"]
+        ],
+    )

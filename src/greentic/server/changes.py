@@ -1,0 +1,198 @@
+"""A change over the wire, in the order of reference 02, section 3.5, save that nobody is read before they are known:
+the caller (401), what they may (403, which leaves an audit entry), the key and the precondition (400), the body (400),
+then the store, which answers a repetition before anything else and commits the answer with the change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from greentic.engine.authorization import customer_of
+from greentic.engine.command import Command
+from greentic.server import exchange, views
+from greentic.server.access import UNSEEN, Principal
+from greentic.server.completing import Check, completing
+from greentic.server.desk import Desk
+from greentic.server.dialect import Asked, Words, words
+from greentic.spec import identifiers
+from greentic.spec.environment import Environment
+from greentic.spec.errors import Denied, InvalidArgument
+from greentic.spec.parsing import Payload, parse_payload
+from greentic.spec.verbs import Verb
+from greentic.store import contract
+from greentic.store.contract import Decision, Settled
+
+Handler = Callable[[Request], Any]
+Target = Callable[[Mapping[str, Any], Mapping[str, Any] | None], Mapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Change:
+    """What a request comes to before the store is asked."""
+
+    command: Command
+    fingerprint: str
+    result: Callable[[Settled], Any]
+    target: Target | None = None
+    checks: tuple[Check, ...] = ()
+
+
+def in_words_of_a8(desk: Desk, verb: Verb) -> Handler:
+    """The handler of the verb's A8 route."""
+    return partial(_handle, desk, verb, words(verb.noun, verb.verb))
+
+
+def in_our_words(desk: Desk, verb: Verb) -> Handler:
+    """The handler of the verb's own path: the body is its payload, the result its own."""
+    return partial(_handle, desk, verb, None)
+
+
+async def _handle(desk: Desk, verb: Verb, said: Words | None, request: Request) -> Response:
+    principal = await desk.caller(request)
+    named = request.path_params.get("environment_id")
+    environment_id = None if named is None else identifiers.environment_id(named)
+    await _allow(desk, principal, verb, environment_id, request)
+    key, if_match = exchange.idempotency_key(request), exchange.if_match(request)
+    generation = exchange.expected_generation(request)
+    value = await exchange.body(request, desk.max_body) if said is None or said.body.model_fields else None
+    if said is None:
+        asked_id, change = _ours(verb, environment_id, value, key, principal, request)
+    else:
+        asked_id, change = _theirs(verb, said, environment_id, value, key, principal, request)
+    if environment_id is None:
+        await _allow(desk, principal, verb, asked_id, request)
+    decision = principal.decide(verb.noun, verb.verb, asked_id, changes=True)
+    return await _carried_out(desk, principal, verb, change, decision, generation, if_match, request, ours=said is None)
+
+
+async def _carried_out(
+    desk: Desk,
+    principal: Principal,
+    verb: Verb,
+    change: _Change,
+    decision: Decision,
+    generation: int | None,
+    if_match: str | None,
+    request: Request,
+    *,
+    ours: bool,
+) -> Response:
+    command, customers = change.command, principal.customers
+    checks: tuple[Check, ...] = change.checks
+    if customers is not None:
+        checks = (partial(_own, customers, principal.policy), *checks)
+    complete = completing(desk.context(principal), verb.noun, verb.verb, command.environment_id, checks, ours=ours)
+    payload = command.payload.to_json()
+
+    def answered(settled: Settled) -> Mapping[str, Any]:
+        shown = replace(settled, environment=views.of(settled.environment, customers))
+        return exchange.envelope(change.result(shown), settled)
+
+    asked = contract.Request(
+        change.fingerprint,
+        principal.caller,
+        decision,
+        answered,
+        None if change.target is None else partial(_target, change.target, command.environment_id, payload),
+    )
+    rehearsed = ours and request.query_params.get("dry_run") == "true"
+    carry_out = desk.store.plan if rehearsed else desk.store.apply
+    applied = await desk.in_thread(
+        partial(
+            carry_out,
+            command,
+            expected_generation=generation,
+            if_match=if_match,
+            complete=complete,
+            request=asked,
+        )
+    )
+    if rehearsed and not applied.replayed:
+        told: dict[str, Any] = {"result": applied.result, "etag": applied.etag, "generation": applied.generation}
+    else:
+        told = exchange.replayed(applied.result) if applied.replayed else dict(applied.result)
+    if not rehearsed:
+        desk.changed(command.environment_id)
+    if ours:
+        # Where the environment is now belongs to the answer and not to the record, which must stay small.
+        told["present"] = {"etag": applied.etag, "generation": applied.generation}
+        if "return=representation" in request.headers.get("prefer", ""):
+            told["present"]["environment"] = views.of(applied.environment, customers).to_json()
+    headers = {"etag": f'"{told["etag"]}"'}
+    if (verb.noun, verb.verb) == ("env", "create"):
+        headers["location"] = f"/environments/{command.environment_id}"
+    return exchange.answer(told, headers=headers)
+
+
+def _target(
+    target: Target, environment_id: str, payload: Mapping[str, Any], result: Mapping[str, Any] | None
+) -> Mapping[str, Any]:
+    return {**target(payload, result), "environment_id": environment_id}
+
+
+async def _allow(desk: Desk, principal: Principal, verb: Verb, environment_id: str | None, request: Request) -> None:
+    """Denied unless the principal may; a denial of somebody who is known stands in the audit log."""
+    noun, _, name = verb.permission.partition(":")
+    decision = principal.decide(noun, name, environment_id, changes=True)
+    if decision.allowed:
+        return
+    if environment_id is not None and principal.sees(environment_id):
+        key = request.headers.get("idempotency-key", "").strip()
+        kept = key if key.isascii() and key.isprintable() and len(key) <= exchange.MAX_KEY_BYTES else ""
+        command = Command(environment_id, verb.noun, verb.verb, Payload(), kept, principal.name)
+        asked = contract.Request(
+            "", principal.caller, decision, lambda _settled: {}, lambda _result: {"environment_id": environment_id}
+        )
+        await desk.record_denial(principal, command, asked)
+    raise Denied(decision.reason, details={"policy": decision.policy, "reason": decision.reason})
+
+
+def _own(customers: frozenset[str], policy: str, environment: Environment | None, command: Command) -> None:
+    """Denied unless the command is about one of `customers`: of what is not there and what is another's, the same."""
+    if customer_of(environment, command) not in customers:
+        raise Denied(UNSEEN, details={"policy": policy, "reason": UNSEEN})
+
+
+def _ours(
+    verb: Verb, environment_id: str | None, value: Any, key: str, principal: Principal, request: Request
+) -> tuple[str, _Change]:
+    assert environment_id is not None, "the verb's own path names it"
+    payload = parse_payload(verb.payload(), value, "the body")
+    command = Command(environment_id, verb.noun, verb.verb, payload, key, principal.name)
+    fingerprint = exchange.fingerprint(request, value, principal.caller)
+    return environment_id, _Change(command, fingerprint, lambda settled: settled.result)
+
+
+def _theirs(
+    verb: Verb,
+    said: Words,
+    environment_id: str | None,
+    value: Any,
+    key: str,
+    principal: Principal,
+    request: Request,
+) -> tuple[str, _Change]:
+    read = parse_payload(said.body, {} if value is None else value, "the body")
+    named = getattr(read, "env_id", None) if environment_id is None else environment_id
+    if named is None:
+        raise InvalidArgument("the body names no environment")
+    asked = Asked(named, read, request.path_params, key, principal.name)
+    command = Command(named, verb.noun, verb.verb, said.read(verb.noun, verb.verb, asked), key, principal.name)
+
+    def check(environment: Environment | None, _command: Command) -> None:
+        if environment is not None:
+            said.check(asked, environment)
+
+    fingerprint = exchange.fingerprint(request, value, principal.caller)
+    return named, _Change(command, fingerprint, said.result, said.target, (check,))
+
+
+def seeds(verb: Verb) -> bool:
+    """Whether the verb may begin an environment, so that a missing one is one in another state."""
+    return (verb.noun, verb.verb) in {("env", "migrate-bindings"), ("env", "seed")}

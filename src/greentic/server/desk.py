@@ -1,0 +1,102 @@
+"""What every handler of the server is given: the store, who knows callers, and the way to a thread."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol, TypeVar
+
+import anyio
+from anyio import to_thread
+from starlette.requests import Request
+
+from greentic.engine.command import Command
+from greentic.envpacks.registry import Registry
+from greentic.operations.context import Context
+from greentic.server.access import Principal
+from greentic.server.exchange import MAX_BODY_BYTES
+from greentic.spec.errors import GreenticError
+from greentic.store import contract
+from greentic.store.clock import timestamp, wall_clock
+from greentic.store.contract import ServedStore
+
+Value = TypeVar("Value")
+THREADS = 64
+DENIALS_PER_MINUTE = 60
+"""Denials of one principal that leave an audit entry each; the rest of a flood is counted only."""
+
+
+class Doorkeeper(Protocol):
+    """Who knows callers."""
+
+    def slow(self, request: Request) -> bool:
+        """Whether `admit` may have to ask somebody else first."""
+        ...
+
+    def admit(self, request: Request) -> Principal:
+        """Whoever asks, by headers and certificate alone; Unauthenticated or Throttled otherwise."""
+        ...
+
+
+@dataclass(slots=True)
+class Desk:
+    """The surroundings of a request. Made once per server."""
+
+    store: ServedStore
+    doorkeeper: Doorkeeper
+    max_body: int = MAX_BODY_BYTES
+    observe: Callable[[str], None] = lambda _environment_id: None
+    clock: Callable[[], float] = time.monotonic
+    _threads: anyio.CapacityLimiter | None = None
+    _denials: dict[str, tuple[float, int]] = field(default_factory=dict)
+
+    async def caller(self, request: Request) -> Principal:
+        """Who asks."""
+        if self.doorkeeper.slow(request):
+            principal = await self.in_thread(lambda: self.doorkeeper.admit(request))
+        else:
+            principal = self.doorkeeper.admit(request)
+        request.scope["greentic.principal"] = principal
+        return principal
+
+    async def in_thread(self, work: Callable[[], Value]) -> Value:
+        """Run what may wait for a disk or a lock, in a thread; a client that leaves does not stop it half-way."""
+        if self._threads is None:
+            self._threads = anyio.CapacityLimiter(THREADS)
+        return await to_thread.run_sync(work, limiter=self._threads)
+
+    def changed(self, environment_id: str) -> None:
+        """Tell those who watch."""
+        self.observe(environment_id)
+
+    def context(self, principal: Principal) -> Context:
+        """The surroundings of an operation on behalf of `principal`."""
+        return Context(
+            store=self.store,
+            registry=_NO_PACKS,
+            actor=principal.name,
+            by=principal.name,
+            now=lambda: timestamp(wall_clock()),
+            mint=_no_mint,
+        )
+
+    async def record_denial(self, principal: Principal, command: Command, asked: contract.Request) -> None:
+        """Leave an audit entry, as long as that cannot fill the disk. The denial stands, recorded or not."""
+        since, count = self._denials.get(principal.name, (self.clock(), 0))
+        if self.clock() - since > 60:
+            since, count = self.clock(), 0
+        self._denials[principal.name] = (since, count + 1)
+        if count >= DENIALS_PER_MINUTE:
+            return
+        try:
+            await self.in_thread(lambda: self.store.deny(command, asked))
+        except GreenticError:
+            return
+
+
+_NO_PACKS = Registry({})
+
+
+def _no_mint() -> str:
+    raise AssertionError("the server mints identifiers from keys")

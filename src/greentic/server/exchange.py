@@ -1,0 +1,165 @@
+"""One HTTP exchange as A8 has it: headers and body in, envelopes and errors out (reference 02, sections 2.2 and 3)."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic_core import to_json
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+
+from greentic.server.failures import RETRY_SECONDS, told
+from greentic.spec.errors import Conflict, GreenticError, InvalidArgument
+from greentic.spec.integrity import digest
+from greentic.store.contract import Settled
+
+MAX_KEY_BYTES = 255
+MAX_BODY_BYTES = 2 * 1024 * 1024
+BODY_SECONDS = 30.0
+"""How long a client may take for a body."""
+JSON = "application/json"
+REALM = "greentic-store"
+_ETAG = re.compile(r'"([0-9a-f]{64})"|([0-9a-f]{64})')
+_GENERATION = re.compile(r"[0-9]{1,18}")
+
+
+def answer(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """`value` as JSON."""
+    return Response(to_json(value), status, {"cache-control": "no-store", **(headers or {})}, JSON)
+
+
+def refusal(error: GreenticError, *, seeds: bool = False) -> Response:
+    """The answer that is an error; for `seeds` see `failures.told`."""
+    status, body = told(error, seeds=seeds)
+    headers = {"cache-control": "no-store"}
+    if status == 401:
+        headers["www-authenticate"] = f'Bearer realm="{REALM}"'
+    if status in {429, 503}:
+        headers["retry-after"] = str(RETRY_SECONDS)
+    if status == 412 and body["actual_etag"]:
+        headers["etag"] = f'"{body["actual_etag"]}"'
+    return Response(to_json(body), status, headers, JSON)
+
+
+def idempotency_key(request: Request) -> str:
+    """The key of a change; InvalidArgument when it is missing, blank, too long or not ASCII."""
+    key = request.headers.get("idempotency-key", "").strip()
+    if not key:
+        raise InvalidArgument("a change needs the header Idempotency-Key")
+    if not key.isascii() or not key.isprintable():
+        raise InvalidArgument("the header Idempotency-Key holds printable ASCII characters")
+    if len(key) > MAX_KEY_BYTES:
+        raise InvalidArgument(f"the header Idempotency-Key holds at most {MAX_KEY_BYTES} bytes")
+    return key
+
+
+def if_match(request: Request) -> str | None:
+    """The etag that the caller saw; InvalidArgument for a weak one, a list or `*`, which say less than that."""
+    given = request.headers.getlist("if-match")
+    if not given:
+        return None
+    found = _ETAG.fullmatch(given[0].strip()) if len(given) == 1 else None
+    if found is None:
+        raise InvalidArgument("the header If-Match holds one strong etag: 64 hexadecimal digits in double quotes")
+    return found[1] or found[2]
+
+
+def expected_generation(request: Request) -> int | None:
+    """The generation that the caller saw, in the header If-Generation-Match, which is ours."""
+    given = request.headers.get("if-generation-match")
+    if given is None:
+        return None
+    if not _GENERATION.fullmatch(given):
+        raise InvalidArgument("the header If-Generation-Match holds a generation, a whole number")
+    return int(given)
+
+
+def unchanged(request: Request, etag: str) -> bool:
+    """Whether the caller has this very state already (RFC 9110, section 13.1.2)."""
+    given = request.headers.get("if-none-match")
+    return given is not None and any(one.strip() in {f'"{etag}"', f'W/"{etag}"', "*"} for one in given.split(","))
+
+
+async def body(request: Request, limit: int = MAX_BODY_BYTES) -> Any:
+    """The JSON values of the body; InvalidArgument when it is not JSON, too large or too slow.
+
+    Of a key that stands twice the last counts, as the reference reads it.
+    """
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != JSON and not (kind.startswith("application/") and kind.endswith("+json")):
+        raise InvalidArgument(f"the header Content-Type must be {JSON}")
+    data = await _read(request, limit)
+    try:
+        value = json.loads(data, parse_constant=_no_constant, parse_float=_finite)
+        digest(value)
+    except (ValueError, RecursionError):
+        raise InvalidArgument("the body is not JSON that we read") from None
+    return value
+
+
+def fingerprint(request: Request, value: Any, actor: Mapping[str, Any]) -> str:
+    """What tells requests apart under one key: who asks, and the reference's fingerprint (reference 02, section 3.7).
+
+    Who asks belongs to it, so that nobody is given the answer to another one's request.
+    """
+    return digest([wire_fingerprint(request.method, raw_path(request), value), dict(actor)])
+
+
+def wire_fingerprint(method: str, path: str, value: Any) -> str:
+    """The reference's fingerprint: method, path as sent, body."""
+    return digest({"method": method, "path": path, "body": value})
+
+
+def raw_path(request: Request) -> str:
+    """The path as it was sent, without the query."""
+    raw: bytes = request.scope.get("raw_path") or request.scope["path"].encode()
+    return raw.partition(b"?")[0].decode("latin-1")
+
+
+def envelope(result: Any, settled: Settled) -> dict[str, Any]:
+    """The envelope of a change that was carried out."""
+    return {
+        "result": result,
+        "etag": settled.etag,
+        "generation": settled.generation,
+        "idempotency": {"idempotency": "applied"},
+        "audit": dict(settled.event),
+    }
+
+
+def replayed(recorded: Mapping[str, Any]) -> dict[str, Any]:
+    """The envelope as it was recorded, marked as a repetition."""
+    return {**recorded, "idempotency": {"idempotency": "replayed"}}
+
+
+async def _read(request: Request, limit: int) -> bytes:
+    length = request.headers.get("content-length", "")
+    if length.isdigit() and int(length) > limit:
+        raise InvalidArgument(f"the body is larger than {limit} bytes")
+    data = bytearray()
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            async for chunk in request.stream():
+                data += chunk
+                if len(data) > limit:
+                    raise InvalidArgument(f"the body is larger than {limit} bytes")
+    except TimeoutError:
+        raise InvalidArgument(f"the body did not arrive within {BODY_SECONDS:g} seconds") from None
+    except ClientDisconnect:
+        raise Conflict("the client left") from None
+    return bytes(data)
+
+
+def _no_constant(text: str) -> Any:
+    raise ValueError(text)
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if number - number != 0:
+        raise ValueError(text)
+    return number

@@ -1,0 +1,113 @@
+"""What is read over the wire: plain JSON without an envelope (reference 02, section 4), conditional where it can be."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from functools import partial
+from typing import Any
+
+from pydantic_core import to_json
+from starlette.requests import Request
+from starlette.responses import Response
+
+from greentic.operations import trust_root
+from greentic.server import exchange, views
+from greentic.server.access import UNSEEN, Principal
+from greentic.server.desk import Desk
+from greentic.spec import identifiers
+from greentic.spec.errors import Denied, InvalidArgument
+from greentic.store.contract import Stored
+
+MAX_PAGE = 1_000
+_KEPT = 64
+"""Environments whose JSON is kept, so that reading one again costs no encoding."""
+
+
+class Reads:
+    """The handlers of every read."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+        self._encoded: OrderedDict[tuple[str, str, frozenset[str] | None], bytes] = OrderedDict()
+
+    async def environments(self, request: Request) -> Response:
+        """The environments that the caller sees, by name; `limit` and `after` (ours) ask for a page."""
+        principal = await self._desk.caller(request)
+        decision = principal.decide("env", "list", None, changes=False)
+        if not decision.allowed:
+            raise Denied(decision.reason, details={"policy": decision.policy, "reason": decision.reason})
+        limit, after = _number(request, "limit", 1, MAX_PAGE), request.query_params.get("after", "")
+        listed = await self._desk.in_thread(self._desk.store.list)
+        names = sorted(one.environment_id for one in listed if principal.sees(one.environment_id))
+        found = [name for name in names if name > after]
+        page = found if limit is None else found[:limit]
+        told: dict[str, Any] = {"environments": page}
+        if limit is not None and len(found) > limit:
+            told["next"] = page[-1]
+        return exchange.answer(told)
+
+    async def environment(self, request: Request) -> Response:
+        """The whole document with its etag and generation."""
+        principal, environment_id = await self._seen(request, "env", "show")
+        stored = await self._load(environment_id)
+        headers = {"etag": f'"{stored.etag}"', "cache-control": "no-store", "vary": "authorization"}
+        if exchange.unchanged(request, stored.etag):
+            return Response(None, 304, headers)
+        key = (environment_id, stored.etag, principal.customers)
+        document = self._encoded.get(key)
+        if document is None:
+            document = to_json(views.of(stored.environment, principal.customers).to_json())
+            self._encoded[key] = document
+            while len(self._encoded) > _KEPT:
+                self._encoded.popitem(last=False)
+        told = b'{"environment":%b,"etag":"%b","generation":%d}' % (document, stored.etag.encode(), stored.generation)
+        return Response(told, 200, headers, exchange.JSON)
+
+    async def runtime(self, request: Request) -> Response:
+        """What the data plane discovered of itself; null while nothing was recorded."""
+        _, environment_id = await self._seen(request, "env", "show")
+        await self._load(environment_id)
+        return exchange.answer({"runtime": None})
+
+    async def trust_root(self, request: Request) -> Response:
+        """Whom the environment trusts, and (ours) whom it trusts no more."""
+        principal, environment_id = await self._seen(request, "trust-root", "list")
+        self._whole(principal)
+        listed = partial(trust_root.list_, self._desk.context(principal), environment_id)
+        return exchange.answer(await self._desk.in_thread(listed))
+
+    async def audit(self, request: Request) -> Response:
+        """A page of the audit log after entry number `after`; `next` is where the following page begins."""
+        principal, environment_id = await self._seen(request, "audit", "list")
+        self._whole(principal)
+        after = _number(request, "after", 0, 2**63 - 1) or 0
+        limit = _number(request, "limit", 1, MAX_PAGE) or MAX_PAGE
+        events = await self._desk.in_thread(partial(self._desk.store.events, environment_id, after, limit))
+        last = events[-1]["sequence"] if events else after
+        return exchange.answer({"environment_id": environment_id, "events": list(events), "next": last})
+
+    async def _seen(self, request: Request, noun: str, verb: str) -> tuple[Principal, str]:
+        """(who asks, the environment): Denied before anybody looks whether it is there."""
+        principal = await self._desk.caller(request)
+        environment_id = identifiers.environment_id(request.path_params["environment_id"])
+        decision = principal.decide(noun, verb, environment_id, changes=False)
+        if not decision.allowed:
+            raise Denied(decision.reason, details={"policy": decision.policy, "reason": decision.reason})
+        return principal, environment_id
+
+    def _whole(self, principal: Principal) -> None:
+        """Denied for whoever is there for some customers only: this concerns all of them."""
+        if principal.customers is not None:
+            raise Denied(UNSEEN, details={"policy": principal.policy, "reason": UNSEEN})
+
+    async def _load(self, environment_id: str) -> Stored:
+        return await self._desk.in_thread(partial(self._desk.store.load, environment_id))
+
+
+def _number(request: Request, name: str, least: int, most: int) -> int | None:
+    given = request.query_params.get(name)
+    if given is None:
+        return None
+    if not (given.isascii() and given.isdigit() and len(given) < 20 and least <= int(given) <= most):
+        raise InvalidArgument(f"the query parameter {name} is a whole number from {least} to {most}")
+    return int(given)

@@ -1,0 +1,111 @@
+"""The token file: made, read, watched, changed (reference 02, section 3.8).
+
+A token is `gst_<id>_<secret>` with 256 random bits in its secret; the file holds `gst_<id>` and the SHA-256 of the
+whole. A hash made for passwords would add nothing: what has 256 bits cannot be guessed from its digest.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+
+from greentic.spec.errors import InvalidArgument, NotFound, StoreError
+from greentic.spec.parsing import parse, parse_json
+from greentic.spec.store_access import StoreAccess, TokenEntry
+
+MAX_BYTES = 16 * 1024 * 1024
+_ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"
+
+
+def read(path: Path) -> StoreAccess:
+    """The file; StoreError when it cannot be read, SpecViolation when it cannot be understood or grants nobody."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise StoreError(f"the token file {path} cannot be read: {error.strerror}") from None
+    if len(data) > MAX_BYTES:
+        raise StoreError(f"the token file {path} is larger than {MAX_BYTES} bytes")
+    found = parse(StoreAccess, parse_json(data, str(path)), str(path))
+    if found.empty:
+        raise StoreError(
+            f"the token file {path} names nobody, so nobody could do anything",
+            next_step="gtc store token create NAME, or serve without --rbac-tokens on this machine only",
+        )
+    return found
+
+
+def minted() -> tuple[str, str, str]:
+    """(the token, its id, the SHA-256 of the token in hex), fresh."""
+    token_id = "gst_" + "".join(secrets.choice(_ALPHABET) for _ in range(8))
+    token = f"{token_id}_{secrets.token_urlsafe(32)}"
+    return token, token_id, digest_of(token)
+
+
+def digest_of(token: str) -> str:
+    """The SHA-256 of a token, in hex."""
+    return hashlib.sha256(token.encode()).hexdigest()
+
+
+def add(path: Path, entry: TokenEntry) -> None:
+    """Put a token into the file, which is made when there is none."""
+    with _changing(path) as present:
+        _write(path, present.model_copy(update={"tokens": (*present.tokens, entry)}))
+
+
+def remove(path: Path, token_id: str) -> TokenEntry:
+    """Take a token out: by its id, or by the beginning of its digest. NotFound; InvalidArgument when several match."""
+    with _changing(path) as present:
+        matching = [one for one in present.tokens if token_id and token_id in {one.token_id, one.token_sha256}]
+        if not matching:
+            matching = [one for one in present.tokens if len(token_id) >= 8 and one.token_sha256.startswith(token_id)]
+        if not matching:
+            raise NotFound(f"there is no token '{token_id[:64]}'", next_step="gtc store token list")
+        if len(matching) > 1:
+            raise InvalidArgument(f"'{token_id}' begins the digests of {len(matching)} tokens", next_step="name one")
+        kept = tuple(one for one in present.tokens if one is not matching[0])
+        _write(path, present.model_copy(update={"tokens": kept}))
+        return matching[0]
+
+
+@contextmanager
+def _changing(path: Path) -> Iterator[StoreAccess]:
+    """The present file, nobody else changing it meanwhile. It may name nobody: then the server refuses it."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with open(path.with_name(path.name + ".lock"), "w", encoding="ascii") as lock:  # noqa: PTH123
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield (
+                parse(StoreAccess, parse_json(path.read_bytes(), str(path)), str(path))
+                if path.exists()
+                else (StoreAccess())
+            )
+    except OSError as error:
+        raise StoreError(f"the token file {path} cannot be changed: {error.strerror}") from None
+
+
+def _write(path: Path, access: StoreAccess) -> None:
+    import json
+
+    text = json.dumps(access.to_json(), indent=2, ensure_ascii=False) + "\n"
+    with NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}-", delete=False, encoding="utf-8") as file:
+        try:
+            Path(file.name).chmod(0o600)
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+            Path(file.name).replace(path)
+        except BaseException:
+            Path(file.name).unlink(missing_ok=True)
+            raise
+    descriptor = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,41 @@
+"""What somebody sees of an environment who is there for some customers only: their deployments, nothing of others."""
+
+from __future__ import annotations
+
+from greentic.spec.environment import Environment
+
+
+def of(environment: Environment, customers: frozenset[str] | None) -> Environment:
+    """`environment` as it is for `customers`; None: all of it.
+
+    Whom the environment trusts and which policies are retired concerns everybody and nobody in particular: left out,
+    as are endpoints that reach none of the deployments; of one that reaches several, the bundles of others.
+    """
+    if customers is None:
+        return environment
+    bundles = tuple(one for one in environment.bundles if one.customer_id in customers)
+    deployments = {one.deployment_id for one in bundles}
+    names = {one.bundle_id for one in bundles}
+    endpoints = tuple(
+        one.model_copy(
+            update={
+                "linked_bundles": tuple(bundle for bundle in one.linked_bundles if bundle in names),
+                "welcome_flow": one.welcome_flow
+                if one.welcome_flow is not None and one.welcome_flow.bundle_id in names
+                else None,
+            }
+        )
+        for one in environment.messaging_endpoints
+        if not names.isdisjoint(one.linked_bundles)
+    )
+    return environment.model_copy(
+        update={
+            "bundles": bundles,
+            "revisions": tuple(one for one in environment.revisions if one.deployment_id in deployments),
+            "traffic_splits": tuple(one for one in environment.traffic_splits if one.deployment_id in deployments),
+            "split_history": tuple(one for one in environment.split_history if one.deployment_id in deployments),
+            "messaging_endpoints": endpoints,
+            "trust_root": None,
+            "retired_policies": (),
+        }
+    )

@@ -1,0 +1,177 @@
+"""Environments on a store server, by the port of the store; what is promised stands in `store.contract`.
+
+What only the server knows (its operator key, what it signs) it adds by itself: `complete` is not asked here. The files
+of revisions and of a data plane on this machine stay on this machine, in a folder per server and environment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from greentic.engine.command import Command
+from greentic.spec import identifiers
+from greentic.spec.environment import Environment
+from greentic.spec.errors import GreenticError, StoreError
+from greentic.spec.parsing import parse
+from greentic.store.contract import Applied, Complete, Listing, Stored
+from greentic.store.remote.origin import Origin
+from greentic.store.remote.transport import Answer, Transport, path, unsure
+
+ENVIRONMENTS = "environments"
+FOLDER = ".remote"
+PAGE = 500
+
+
+class RemoteStore:
+    """The environments of the server at `origin`; what belongs on this machine goes below `root`."""
+
+    def __init__(self, origin: Origin, root: Path, transport: Transport | None = None) -> None:
+        self.origin = origin
+        self._folder = root / FOLDER / origin.place
+        self._transport = transport or Transport(origin)
+        self._seen: dict[str, Stored] = {}
+
+    def close(self) -> None:
+        """Let go of the connections."""
+        self._transport.close()
+
+    def load(self, environment_id: str) -> Stored:
+        """The newest committed state; one that this process has already is not sent again."""
+        name = identifiers.environment_id(environment_id)
+        known = self._seen.get(name)
+        headers = {} if known is None else {"if-none-match": f'"{known.etag}"'}
+        answer = self._transport.read(path(ENVIRONMENTS, name), headers)
+        if answer.status == 304 and known is not None:
+            return known
+        value = answer.value
+        if not isinstance(value, dict):
+            raise _unintelligible("an environment")
+        return self._remember(name, value.get("environment"), value.get("etag"), value.get("generation"))
+
+    def apply(
+        self,
+        command: Command,
+        *,
+        expected_generation: int | None = None,
+        if_match: str | None = None,
+        complete: Complete | None = None,  # noqa: ARG002
+    ) -> Applied:
+        """Carry out `command` on the server. `complete` is the server's business."""
+        answer = self._asked(command, expected_generation, if_match, dry_run=False)
+        key = command.idempotency_key
+        replayed = _success(answer, command)
+        try:
+            return self._applied(command, answer.value, replayed=replayed)
+        except GreenticError as error:
+            raise unsure(f"the server reported success, but {error.message}", key) from None
+
+    def plan(
+        self,
+        command: Command,
+        *,
+        expected_generation: int | None = None,
+        if_match: str | None = None,
+        complete: Complete | None = None,  # noqa: ARG002
+    ) -> Applied:
+        """What `apply` would answer now, as the server tells it."""
+        answer = self._asked(command, expected_generation, if_match, dry_run=True)
+        if not isinstance(answer.value, dict):
+            raise _unintelligible("a plan")
+        replayed = answer.value.get("idempotency") == {"idempotency": "replayed"}
+        return self._applied(command, answer.value, replayed=replayed, planned=True)
+
+    def list(self) -> tuple[Listing, ...]:
+        """Every environment that the server shows, by name."""
+        names: list[str] = []
+        after = ""
+        while True:
+            query = f"{ENVIRONMENTS}?limit={PAGE}" + (f"&after={path(after)}" if after else "")
+            value = self._transport.read(query).value
+            if not isinstance(value, dict) or not isinstance(value.get("environments"), list):
+                raise _unintelligible("a list")
+            names += [name for name in map(str, value["environments"]) if name not in names]
+            if not isinstance(value.get("next"), str) or value["next"] <= after:
+                return tuple(map(self._listing, sorted(names)))
+            after = value["next"]
+
+    def artifacts(self, environment_id: str) -> Path:
+        """The folder on this machine for what belongs to the environment here."""
+        folder = self._folder / identifiers.environment_id(environment_id)
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return folder
+
+    def _listing(self, name: str) -> Listing:
+        try:
+            return Listing(name, stored=self.load(name))
+        except GreenticError as error:
+            return Listing(name, error=error)
+
+    def _asked(self, command: Command, generation: int | None, if_match: str | None, *, dry_run: bool) -> Answer:
+        headers = {"prefer": "return=representation"}
+        if generation is not None:
+            headers["if-generation-match"] = str(generation)
+        if if_match is not None:
+            headers["if-match"] = f'"{if_match}"'
+        name = identifiers.environment_id(command.environment_id)
+        where = path(ENVIRONMENTS, name, "verbs", command.noun, command.verb) + ("?dry_run=true" if dry_run else "")
+        try:
+            body = command.payload.to_json()
+            return self._transport.change("POST", where, body, command.idempotency_key, headers)
+        except GreenticError:
+            self._seen.pop(name, None)
+            raise
+
+    def _applied(self, command: Command, value: Mapping[str, Any], *, replayed: bool, planned: bool = False) -> Applied:
+        present = value.get("present")
+        if not isinstance(present, dict):
+            raise _unintelligible("a change")
+        name = command.environment_id
+        found = (present.get("environment"), present.get("etag"), present.get("generation"))
+        stored = _stored(name, *found) if planned else self._remember(name, *found)
+        result = value.get("result")
+        if not isinstance(result, dict):
+            raise _unintelligible("a result")
+        return Applied(result, stored.environment, stored.generation, stored.etag, replayed=replayed)
+
+    def _remember(self, name: str, document: Any, etag: Any, generation: Any) -> Stored:
+        self._seen[name] = stored = _stored(name, document, etag, generation)
+        return stored
+
+
+def _success(answer: Answer, command: Command) -> bool:
+    """Whether it was a repetition; a success that does not carry its own evidence is none (reference 02, 7.4)."""
+    value, key = answer.value, command.idempotency_key
+    if not isinstance(value, dict):
+        raise unsure("the server reported success in words of another kind", key)
+    audit = value.get("audit")
+    problem = None
+    if not isinstance(value.get("etag"), str):
+        problem = "without an etag"
+    elif not isinstance(audit, dict):
+        problem = "without an audit entry"
+    elif audit.get("env_id") != command.environment_id:
+        problem = "with the audit entry of another environment"
+    elif audit.get("idempotency_key") != key:
+        problem = "with the audit entry of another request"
+    elif (audit.get("authorization") or {}).get("decision") != "allow":
+        problem = "with an audit entry that denies it"
+    elif (audit.get("result") or {}).get("outcome") != "ok":
+        problem = "with an audit entry that says it failed"
+    if problem is not None:
+        raise unsure(f"the server reported success {problem}", key)
+    return bool((value.get("idempotency") or {}).get("idempotency") == "replayed")
+
+
+def _stored(name: str, document: Any, etag: Any, generation: Any) -> Stored:
+    if not isinstance(etag, str) or not isinstance(generation, int):
+        raise _unintelligible("an environment")
+    environment = parse(Environment, document, f"the environment '{name}' of the store server")
+    if environment.environment_id != name:
+        raise StoreError(f"the store server sent '{environment.environment_id}' for '{name}'")
+    return Stored(environment, generation, etag)
+
+
+def _unintelligible(what: str) -> StoreError:
+    return StoreError(f"the store server answered with something that is not {what}")

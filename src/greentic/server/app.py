@@ -43,6 +43,8 @@ def routes(desk: Desk) -> list[Route]:
         Route(f"{ENVIRONMENT}/runtime", _told(reads.runtime), methods=["GET"]),
         Route(f"{ENVIRONMENT}/trust-root", _told(reads.trust_root), methods=["GET"]),
         Route(f"{ENVIRONMENT}/audit", _told(reads.audit), methods=["GET"]),
+        Route(f"{ENVIRONMENT}/files", _told(reads.files), methods=["GET"]),
+        Route(f"{ENVIRONMENT}/files/{{path:path}}", _told(reads.file), methods=["GET"]),
     ]
     for verb in VERBS:
         may_seed = seeds(verb)
@@ -82,7 +84,7 @@ class _Ready:
 
     async def __call__(self, _request: Request) -> Response:
         try:
-            await self._desk.in_thread(self._desk.store.list)
+            await self._desk.in_thread(self._desk.store.probe)
         except GreenticError as error:
             LOG.error("not ready: %s", error.message)
             return exchange.answer({"status": "unready", "error": "the store cannot be used"}, 503)

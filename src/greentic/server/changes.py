@@ -87,7 +87,7 @@ async def _carried_out(
     checks: tuple[Check, ...] = change.checks
     if customers is not None:
         checks = (partial(_own, customers, principal.policy), *checks)
-    complete = completing(desk.context(principal), verb.noun, verb.verb, command.environment_id, checks, ours=ours)
+    complete = completing(verb.noun, verb.verb, command.environment_id, checks, ours=ours)
     payload = command.payload.to_json()
 
     def answered(settled: Settled) -> Mapping[str, Any]:

@@ -11,77 +11,75 @@ from dataclasses import replace
 
 from greentic.engine.command import Command
 from greentic.operations import revenue, trust_root
-from greentic.operations.context import Context
 from greentic.spec.environment import Environment
 from greentic.spec.payloads import CreateEnvironmentPayload
 from greentic.spec.trust_root import AddTrustedKeyPayload, TrustRootError
-from greentic.store.contract import Complete, Completed
+from greentic.store.contract import Complete, Completed, Files
 from greentic.trust.public import PublicKey, canonical_key_id
 
 Check = Callable[[Environment | None, Command], None]
 """Refuses, by raising, what only the present state tells."""
 
 
-def completing(
-    context: Context, noun: str, verb: str, environment_id: str, checks: tuple[Check, ...], *, ours: bool
-) -> Complete:
+def completing(noun: str, verb: str, environment_id: str, checks: tuple[Check, ...], *, ours: bool) -> Complete:
     """The completion of one verb, after `checks`. `ours`: it was asked in our words, in which a new environment trusts
     the operator key from the beginning; in those of A8 it trusts nobody yet."""
     own = None if (noun, verb) == ("env", "create") and not ours else _OWN.get((noun, verb))
 
-    def complete(environment: Environment | None, command: Command, now: str) -> Completed:
+    def complete(environment: Environment | None, command: Command, now: str, files: Files) -> Completed:
         for check in checks:
             check(environment, command)
         if own is None:
             return Completed(command.payload)
-        return own(context, environment_id)(environment, command, now)
+        return own(environment_id)(environment, command, now, files)
 
     return complete
 
 
-def _own_key(_context: Context, _environment_id: str) -> Complete:
-    def complete(environment: Environment | None, command: Command, _now: str) -> Completed:
-        if environment is None:
-            return Completed(command.payload)  # and the engine says so; no key is made for it
-        key = trust_root.operator_key(create=True)
-        assert key is not None, "it was to be made"
-        return Completed(key)
-
-    return complete
+def _own_key(environment: Environment | None, command: Command, now: str, files: Files) -> Completed:
+    if environment is None:
+        return Completed(command.payload)  # and the engine says so; no key is made for it
+    key = trust_root.operator_key(create=True)
+    assert key is not None, "it was to be made"
+    return trust_root.adopting(environment, replace(command, payload=key), now, files)
 
 
-def _proven(_context: Context, _environment_id: str) -> Complete:
-    def complete(_environment: Environment | None, command: Command, _now: str) -> Completed:
-        payload = command.payload
-        assert isinstance(payload, AddTrustedKeyPayload), "trust-root add takes no other"
-        public = PublicKey.from_pem(payload.public_key_pem)
-        if canonical_key_id(payload.key_id) != public.key_id:
-            raise TrustRootError(
-                f"the key id '{payload.key_id[:64]}' is not the one derived from the key, {public.key_id}",
-                reason="key-id-mismatch",
-                details={"derived_key_id": public.key_id},
-            )
-        return Completed(payload.model_copy(update={"adopted": None}))
-
-    return complete
+def _proven(environment: Environment | None, command: Command, now: str, files: Files) -> Completed:
+    payload = command.payload
+    assert isinstance(payload, AddTrustedKeyPayload), "trust-root add takes no other"
+    public = PublicKey.from_pem(payload.public_key_pem)
+    if canonical_key_id(payload.key_id) != public.key_id:
+        raise TrustRootError(
+            f"the key id '{payload.key_id[:64]}' is not the one derived from the key, {public.key_id}",
+            reason="key-id-mismatch",
+            details={"derived_key_id": public.key_id},
+        )
+    return _adopting(environment, command, now, files)
 
 
-def _trusting(_context: Context, _environment_id: str) -> Complete:
-    seeding = trust_root.seeding(create=True)
-
-    def complete(environment: Environment | None, command: Command, now: str) -> Completed:
-        payload = command.payload
-        assert isinstance(payload, CreateEnvironmentPayload), "env create takes no other"
-        return seeding(environment, replace(command, payload=payload.model_copy(update={"operator_key": None})), now)
-
-    return complete
+def _adopting(environment: Environment | None, command: Command, now: str, files: Files) -> Completed:
+    """What an environment trusted before its document said so is the server's to know."""
+    kept = replace(command, payload=command.payload.model_copy(update={"adopted": None}))
+    return trust_root.adopting(environment, kept, now, files)
 
 
-_OWN: Mapping[tuple[str, str], Callable[[Context, str], Complete]] = {
-    ("env", "create"): _trusting,
-    ("trust-root", "bootstrap"): _own_key,
-    ("trust-root", "seed"): _own_key,
-    ("trust-root", "add"): _proven,
+def _trusting(environment: Environment | None, command: Command, now: str, files: Files) -> Completed:
+    payload = command.payload
+    assert isinstance(payload, CreateEnvironmentPayload), "env create takes no other"
+    kept = replace(command, payload=payload.model_copy(update={"operator_key": None}))
+    return trust_root.seeding(create=True)(environment, kept, now, files)
+
+
+def _always(complete: Complete) -> Callable[[str], Complete]:
+    return lambda _environment_id: complete
+
+
+_OWN: Mapping[tuple[str, str], Callable[[str], Complete]] = {
+    ("env", "create"): _always(_trusting),
+    ("trust-root", "bootstrap"): _always(_own_key),
+    ("trust-root", "seed"): _always(_own_key),
+    ("trust-root", "add"): _always(_proven),
+    ("trust-root", "remove"): _always(_adopting),
     ("bundles", "add"): revenue.signing,
     ("bundles", "update"): revenue.signing,
 }

@@ -15,7 +15,7 @@ from greentic.server import exchange, views
 from greentic.server.access import UNSEEN, Principal
 from greentic.server.desk import Desk
 from greentic.spec import identifiers
-from greentic.spec.errors import Denied, InvalidArgument
+from greentic.spec.errors import Denied, InvalidArgument, NotFound
 from greentic.store.contract import Stored
 
 MAX_PAGE = 1_000
@@ -37,9 +37,8 @@ class Reads:
         if not decision.allowed:
             raise Denied(decision.reason, details={"policy": decision.policy, "reason": decision.reason})
         limit, after = _number(request, "limit", 1, MAX_PAGE), request.query_params.get("after", "")
-        listed = await self._desk.in_thread(self._desk.store.list)
-        names = sorted(one.environment_id for one in listed if principal.sees(one.environment_id))
-        found = [name for name in names if name > after]
+        names = await self._desk.in_thread(self._desk.store.names)
+        found = [name for name in names if name > after and principal.sees(name)]
         page = found if limit is None else found[:limit]
         told: dict[str, Any] = {"environments": page}
         if limit is not None and len(found) > limit:
@@ -85,6 +84,26 @@ class Reads:
         events = await self._desk.in_thread(partial(self._desk.store.events, environment_id, after, limit))
         last = events[-1]["sequence"] if events else after
         return exchange.answer({"environment_id": environment_id, "events": list(events), "next": last})
+
+    async def files(self, request: Request) -> Response:
+        """The paths of the files beside the document that stand below the folder `under`."""
+        principal, environment_id = await self._seen(request, "files", "list")
+        self._whole(principal)
+        await self._load(environment_id)
+        beside = self._desk.store.files(environment_id)
+        names = await self._desk.in_thread(partial(beside.names, request.query_params.get("under", "")))
+        return exchange.answer({"environment_id": environment_id, "files": list(names)})
+
+    async def file(self, request: Request) -> Response:
+        """One file beside the document, such as a signed revenue policy, as it is."""
+        principal, environment_id = await self._seen(request, "files", "show")
+        self._whole(principal)
+        await self._load(environment_id)
+        path = request.path_params["path"]
+        data = await self._desk.in_thread(partial(self._desk.store.files(environment_id).read, path))
+        if data is None:
+            raise NotFound(f"there is no file '{path[:200]}' beside the environment", details={"path": path[:200]})
+        return Response(data, 200, {"cache-control": "no-store"}, "application/octet-stream")
 
     async def _seen(self, request: Request, noun: str, verb: str) -> tuple[Principal, str]:
         """(who asks, the environment): Denied before anybody looks whether it is there."""

@@ -13,11 +13,11 @@ from typing import Any
 from greentic.engine.command import Command
 from greentic.spec import identifiers
 from greentic.spec.environment import Environment
-from greentic.spec.errors import GreenticError, StoreError
+from greentic.spec.errors import GreenticError, NotFound, StoreError
 from greentic.spec.parsing import parse
-from greentic.store.contract import Applied, Complete, Listing, Stored
+from greentic.store.contract import Applied, Complete, Files, Listing, Stored
 from greentic.store.remote.origin import Origin
-from greentic.store.remote.transport import Answer, Transport, path, unsure
+from greentic.store.remote.transport import Answer, Transport, joined, unsure
 
 ENVIRONMENTS = "environments"
 FOLDER = ".remote"
@@ -42,7 +42,7 @@ class RemoteStore:
         name = identifiers.environment_id(environment_id)
         known = self._seen.get(name)
         headers = {} if known is None else {"if-none-match": f'"{known.etag}"'}
-        answer = self._transport.read(path(ENVIRONMENTS, name), headers)
+        answer = self._transport.read(joined(ENVIRONMENTS, name), headers)
         if answer.status == 304 and known is not None:
             return known
         value = answer.value
@@ -87,7 +87,7 @@ class RemoteStore:
         names: list[str] = []
         after = ""
         while True:
-            query = f"{ENVIRONMENTS}?limit={PAGE}" + (f"&after={path(after)}" if after else "")
+            query = f"{ENVIRONMENTS}?limit={PAGE}" + (f"&after={joined(after)}" if after else "")
             value = self._transport.read(query).value
             if not isinstance(value, dict) or not isinstance(value.get("environments"), list):
                 raise _unintelligible("a list")
@@ -95,6 +95,10 @@ class RemoteStore:
             if not isinstance(value.get("next"), str) or value["next"] <= after:
                 return tuple(map(self._listing, sorted(names)))
             after = value["next"]
+
+    def files(self, environment_id: str) -> Files:
+        """What stands beside the environment's document on the server."""
+        return RemoteFiles(self._transport, identifiers.environment_id(environment_id))
 
     def artifacts(self, environment_id: str) -> Path:
         """The folder on this machine for what belongs to the environment here."""
@@ -115,7 +119,7 @@ class RemoteStore:
         if if_match is not None:
             headers["if-match"] = f'"{if_match}"'
         name = identifiers.environment_id(command.environment_id)
-        where = path(ENVIRONMENTS, name, "verbs", command.noun, command.verb) + ("?dry_run=true" if dry_run else "")
+        where = joined(ENVIRONMENTS, name, "verbs", command.noun, command.verb) + ("?dry_run=true" if dry_run else "")
         try:
             body = command.payload.to_json()
             return self._transport.change("POST", where, body, command.idempotency_key, headers)
@@ -138,6 +142,32 @@ class RemoteStore:
     def _remember(self, name: str, document: Any, etag: Any, generation: Any) -> Stored:
         self._seen[name] = stored = _stored(name, document, etag, generation)
         return stored
+
+
+class RemoteFiles:
+    """The files beside the document of one environment."""
+
+    def __init__(self, transport: Transport, environment_id: str) -> None:
+        self._transport = transport
+        self._environment_id = environment_id
+
+    def read(self, path: str) -> bytes | None:
+        """The content of a file, None when there is none."""
+        segments = path.split("/")
+        try:
+            return self._transport.content(joined(ENVIRONMENTS, self._environment_id, "files", *segments))
+        except NotFound as error:
+            if "path" in error.details:
+                return None
+            raise
+
+    def names(self, under: str) -> tuple[str, ...]:
+        """The paths of all files below the folder `under`, in order."""
+        where = joined(ENVIRONMENTS, self._environment_id, "files")
+        value = self._transport.read(f"{where}?under={joined(*under.split('/'))}").value
+        if not isinstance(value, dict) or not isinstance(value.get("files"), list):
+            raise _unintelligible("a list of files")
+        return tuple(map(str, value["files"]))
 
 
 def _success(answer: Answer, command: Command) -> bool:

@@ -53,7 +53,7 @@ class Answer:
     value: Any
 
 
-def path(*segments: str) -> str:
+def joined(*segments: str) -> str:
     """A path below the server's URL; InvalidArgument for a segment that would lead elsewhere."""
     for segment in segments:
         if not segment.strip("."):
@@ -91,6 +91,11 @@ class Transport:
         """Let go of the connections."""
         self._client.close()
 
+    def content(self, where: str) -> bytes:
+        """The bytes that a GET is answered with."""
+        found: bytes = self._sent("GET", where, None, {"accept": "application/octet-stream"}, None, raw=True).value
+        return found
+
     def read(self, where: str, headers: Mapping[str, str] | None = None) -> Answer:
         """The answer to a GET; what the server refuses is raised."""
         return self._sent("GET", where, None, dict(headers or {}), None)
@@ -99,7 +104,9 @@ class Transport:
         """The answer to a change under `key`; what the server refuses is raised."""
         return self._sent(method, where, body, {**headers, "idempotency-key": key}, key)
 
-    def _sent(self, method: str, where: str, body: Any, headers: dict[str, str], key: str | None) -> Answer:
+    def _sent(
+        self, method: str, where: str, body: Any, headers: dict[str, str], key: str | None, *, raw: bool = False
+    ) -> Answer:
         content = None if body is None else canonical_json(body)
         if content is not None:
             headers["content-type"] = "application/json"
@@ -114,7 +121,7 @@ class Transport:
                 failure = self._unreachable(error)
             else:
                 if response.status_code not in _AGAIN:
-                    return self._judged(response, key)
+                    return self._judged(response, key, raw=raw)
                 ambiguous = ambiguous or (key is not None and response.status_code != 429)
                 failure = _refusal(response.status_code, _json(response))
             if attempt < ATTEMPTS:
@@ -124,10 +131,12 @@ class Transport:
             raise unsure(failure.message, key)
         raise failure
 
-    def _judged(self, response: httpx2.Response, key: str | None) -> Answer:
+    def _judged(self, response: httpx2.Response, key: str | None, *, raw: bool) -> Answer:
         status = response.status_code
         if status == 304:
             return Answer(status, dict(response.headers), None)
+        if 200 <= status < 300 and raw:
+            return Answer(status, dict(response.headers), response.content)
         if 200 <= status < 300:
             value = _json(response)
             if value is None:

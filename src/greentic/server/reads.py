@@ -21,6 +21,13 @@ from greentic.store.contract import Stored
 MAX_PAGE = 1_000
 _KEPT = 64
 """Environments whose JSON is kept, so that reading one again costs no encoding."""
+_SHOWN = ("billing-policies/", "env-packs/", "extensions/")
+_SHOWN_FILES = {"trust-root.json", "update-channel.json"}
+
+
+def shown(path: str) -> bool:
+    """Whether a file beside the document may leave the server: keys and secrets of a data plane stand there too."""
+    return path.startswith(_SHOWN) or path in _SHOWN_FILES
 
 
 class Reads:
@@ -90,8 +97,9 @@ class Reads:
         principal, environment_id = await self._seen(request, "files", "list")
         self._whole(principal)
         await self._load(environment_id)
-        beside = self._desk.store.files(environment_id)
-        names = await self._desk.in_thread(partial(beside.names, request.query_params.get("under", "")))
+        beside, under = self._desk.store.files(environment_id), request.query_params.get("under", "")
+        listed = await self._desk.in_thread(partial(beside.names, under)) if shown(f"{under}/") else ()
+        names = [name for name in listed if shown(name)]
         return exchange.answer({"environment_id": environment_id, "files": list(names)})
 
     async def file(self, request: Request) -> Response:
@@ -100,7 +108,8 @@ class Reads:
         self._whole(principal)
         await self._load(environment_id)
         path = request.path_params["path"]
-        data = await self._desk.in_thread(partial(self._desk.store.files(environment_id).read, path))
+        read = partial(self._desk.store.files(environment_id).read, path)
+        data = await self._desk.in_thread(read) if shown(path) else None
         if data is None:
             raise NotFound(f"there is no file '{path[:200]}' beside the environment", details={"path": path[:200]})
         return Response(data, 200, {"cache-control": "no-store"}, "application/octet-stream")

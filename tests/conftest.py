@@ -17,3 +17,37 @@ def operator_key_of_the_tests(tmp_path_factory: pytest.TempPathFactory):
         del os.environ["GTC_OPERATOR_KEY_PATH"]
     else:
         os.environ["GTC_OPERATOR_KEY_PATH"] = before
+
+
+@pytest.fixture(scope="session")
+def postgresql():
+    """A real PostgreSQL server for the whole run; see `databases.server`."""
+    from tests.integration import databases
+
+    running = databases.server()
+    yield running
+    running.remove()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request, tmp_path):
+    """The place of a new database, once of each kind."""
+    if request.param == "sqlite":
+        return str(tmp_path / "a folder" / "store.db")
+    return request.getfixturevalue("postgresql").fresh()
+
+
+@pytest.fixture
+def opened():
+    """Opens stores in databases and closes them."""
+    from greentic.store.sql.store import open_store
+
+    stores = []
+
+    def open(place, **options):
+        stores.append(open_store(place, **options))
+        return stores[-1]
+
+    yield open
+    for store in stores:
+        store.close()

@@ -64,6 +64,14 @@ def link(event: Mapping[str, Any], after: Entry | None) -> Entry:
     return Entry({**linked, "hash": hashlib.sha256(canonical_json(linked)).hexdigest()})
 
 
+def linked_line(event: Mapping[str, Any], sequence: int, previous_hash: str) -> tuple[Entry, bytes]:
+    """`event` as entry `sequence` after the one with `previous_hash`, and its line; as `link`, written once."""
+    linked = {**event, "sequence": sequence, "previous_hash": previous_hash}
+    unsealed = canonical_json(linked)
+    hash = hashlib.sha256(unsealed).hexdigest()
+    return Entry({**linked, "hash": hash}), b"".join((unsealed[:-1], b',"hash":"', hash.encode(), b'"}\n'))
+
+
 def hash_of(line: bytes, event: Mapping[str, Any]) -> str:
     """The hash that the entry in `line` (without newline) ought to have."""
     if line[-TRAILER:-66] == b',"hash":"':

@@ -13,14 +13,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from pydantic_core import from_json, to_json
-
 from greentic.engine.command import Command, Outcome
-from greentic.spec import rules
-from greentic.spec.environment import Environment
-from greentic.spec.errors import Conflict, CorruptDocument, Denied, GreenticError, InvalidArgument, NotFound, StoreError
-from greentic.spec.integrity import digest
-from greentic.store import backup, document, failures, folders, heads, lock
+from greentic.spec.errors import CorruptDocument, Denied, GreenticError, NotFound, StoreError
+from greentic.store import backup, deciding, document, failures, folders, heads, lock
 from greentic.store.audit import AuditReport, AuditTrail, Head
 from greentic.store.beside import FolderFiles, WritableFolderFiles
 from greentic.store.clock import Clock, wall_clock
@@ -30,7 +25,6 @@ from greentic.store.contract import (
     Authorize,
     Backups,
     Complete,
-    Decision,
     Effect,
     Listener,
     Listing,
@@ -38,6 +32,7 @@ from greentic.store.contract import (
     Stored,
     Transition,
 )
+from greentic.store.deciding import engine_transition, local_only, missing
 from greentic.store.document import Body, Record
 from greentic.store.events import Attempt
 from greentic.store.heads import Seal, nobody
@@ -45,21 +40,6 @@ from greentic.store.io import FileSystem, LocalFileSystem, read
 from greentic.store.ledger import Ledger
 from greentic.store.preconditions import Precondition, demand, meet
 from greentic.store.transaction import Settings, Turn
-
-MAX_KEY = 512
-"""Characters of an idempotency key."""
-
-
-def engine_transition(environment: Environment | None, command: Command, now: str) -> Outcome:
-    """The engine's own transition, imported when it is first used."""
-    from greentic.engine.transition import transition
-
-    return transition(environment, command, now)
-
-
-def local_only(_command: Command, _actor: str) -> Decision:
-    """Allow whoever can write to the place at all."""
-    return Decision(True, "local-only", "the environment is kept on this machine")
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +88,7 @@ class FilesStore:
         """The newest committed state, without a lock."""
         record = self._record(folders.folder_of(self.root, environment_id))
         if record is None:
-            raise _missing(environment_id)
+            raise missing(environment_id)
         return record.stored
 
     def apply(
@@ -177,7 +157,7 @@ class FilesStore:
     def events(self, environment_id: str, after: int = 0, limit: int = 1_000) -> tuple[Mapping[str, Any], ...]:
         """A page of the audit log; see `contract`."""
         if not folders.exists(folders.folder_of(self.root, environment_id)):
-            raise _missing(environment_id)
+            raise missing(environment_id)
         return tuple(islice(self.audit(environment_id).events(after), limit))
 
     def files(self, environment_id: str) -> FolderFiles:
@@ -241,7 +221,7 @@ class FilesStore:
         trail = self.audit(environment_id)
         record = self._record(folder)
         if record is None:
-            raise _missing(environment_id)
+            raise missing(environment_id)
         report = trail.verify(_anchor(record))
         if report.ok:
             return report
@@ -252,12 +232,12 @@ class FilesStore:
         """Finish what an interrupted writer left, bring derived files up to date, and load."""
         folder = folders.folder_of(self.root, environment_id)
         if not folders.exists(folder):
-            raise _missing(environment_id)
+            raise missing(environment_id)
         with self._turn(folder, "recover") as turn:
             if turn.damage is not None:
                 raise turn.damage
             if turn.record is None:
-                raise _missing(environment_id)
+                raise missing(environment_id)
             turn.refresh()
             return turn.record.stored
 
@@ -372,7 +352,7 @@ class FilesStore:
         folder = folders.folder_of(self.root, command.environment_id)
         attempt = self._attempt(command, self.clock(), request)
         if not folders.exists(folder):
-            raise _missing(command.environment_id)
+            raise missing(command.environment_id)
         with self._turn(folder, f"{command.noun} {command.verb}") as turn:
             attempt = replace(attempt, moment=turn.moment)
             try:
@@ -380,7 +360,7 @@ class FilesStore:
                 if turn.damage is not None:
                     raise turn.damage
                 if turn.record is None:
-                    raise _missing(command.environment_id)
+                    raise missing(command.environment_id)
                 recorded = self._recorded(attempt, turn.record, turn.ledger)
                 if recorded is None:
                     meet(expected, turn.record.stored)
@@ -398,7 +378,7 @@ class FilesStore:
         attempt = self._attempt(command, self.clock())
         record = self._record(folder)
         if record is None:
-            raise _missing(command.environment_id)
+            raise missing(command.environment_id)
         demand(attempt)
         return record.stored
 
@@ -429,17 +409,7 @@ class FilesStore:
             listener(stored.environment.environment_id, stored.generation)
 
     def _attempt(self, command: Command, moment: datetime, request: Request | None = None) -> Attempt:
-        key = command.idempotency_key
-        if not key.strip() or len(key) > MAX_KEY:
-            raise InvalidArgument(f"an idempotency key is 1 to {MAX_KEY} characters, not all of them blank")
-        try:
-            digest([key, command.actor])
-            fingerprint = digest(command.fingerprint())
-        except ValueError as error:
-            raise InvalidArgument(f"the command cannot be written as JSON: {error}") from None
-        if request is not None:
-            return Attempt(command, request.fingerprint, request.decision, moment, request)
-        return Attempt(command, fingerprint, self._authorize(command, command.actor), moment)
+        return deciding.attempt(command, moment, self._authorize, request)
 
     def _record(self, folder: Path) -> Record | None:
         if not folders.exists(folder):
@@ -465,12 +435,8 @@ class FilesStore:
             found = None if ledger.expired(record.commit, attempt.moment) else record.commit
         if found is None:
             found = ledger.find(key, attempt.moment)
-        if found is not None and found["fingerprint"] != attempt.fingerprint:
-            raise Conflict(
-                f"the idempotency key '{key}' was used for another request",
-                details={"reason": "idempotency-conflict", "idempotency_key": key, "used_at": found["stored_at"]},
-                next_step="repeat the request that the key belongs to, or use a new key for this one",
-            )
+        if found is not None:
+            deciding.same_request(attempt, found["fingerprint"], found["stored_at"])
         return found
 
     def _answer(
@@ -493,27 +459,17 @@ class FilesStore:
         complete: Complete | None,
     ) -> _Answer:
         stored = None if record is None else record.stored
-        meet(expected, stored)
-        before = None if stored is None else stored.environment
-        command = attempt.command
-        files: Companions = ()
-        if complete is not None:
-            completed = complete(before, command, attempt.now, self.files(command.environment_id))
-            command, files = replace(command, payload=completed.payload), completed.files
-        outcome = transition(before, command, attempt.now)
-        result: dict[str, Any] = from_json(to_json(outcome.result))
+        decided = deciding.decide(
+            attempt, stored, transition, expected, complete, self.files(attempt.command.environment_id)
+        )
+        outcome = decided.outcome
         if stored is not None and not outcome.changed:
-            return _Answer(command, outcome, result, None)
+            return _Answer(decided.command, outcome, decided.result, None)
         body = document.body(outcome.environment, record)
-        if transition is self._transition is not engine_transition:
-            # The engine's own refuses what breaks a rule; a backup was the state once, whatever rules say today.
-            rules.refuse(rules.broken_by(before, outcome.environment))
-        if outcome.environment.environment_id != attempt.command.environment_id:
-            raise InvalidArgument(
-                f"the command is for '{attempt.command.environment_id}', "
-                f"its environment is '{outcome.environment.environment_id}'"
-            )
-        return _Answer(command, outcome, result, body, files)
+        before = None if stored is None else stored.environment
+        unchecked = transition is self._transition is not engine_transition
+        deciding.refuse_unfit(attempt, decided, before, checked=not unchecked)
+        return _Answer(decided.command, outcome, decided.result, body, decided.files)
 
     def _listing(self, name: str) -> Listing | None:
         folder = self.root / name
@@ -551,11 +507,3 @@ def _anchor(record: Record | None) -> Head | None:
         return None
     outcome = record.commit["outcome"]
     return Head(outcome["sequence"], outcome["hash"])
-
-
-def _missing(environment_id: str) -> NotFound:
-    return NotFound(
-        f"there is no environment '{environment_id}'",
-        details={"environment_id": environment_id},
-        next_step=f"gtc op env create {environment_id}",
-    )

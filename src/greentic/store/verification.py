@@ -58,7 +58,7 @@ def verify(path: Path, *, anchor: Head | None = None) -> AuditReport:
     """
     whole = path.is_dir()
     files = segments.segments(path) if whole else [path]
-    walk = _Walk(GENESIS if whole else None, anchor)
+    walk = Walk(GENESIS if whole else None, anchor)
     finding = next(filter(None, (walk.file(file) for file in files)), None)
     if finding is None and anchor is not None and not walk.anchored:
         last = files[-1].name if files else segments.CURRENT
@@ -67,7 +67,9 @@ def verify(path: Path, *, anchor: Head | None = None) -> AuditReport:
     return AuditReport(walk.entries, len(files), walk.first, head, finding)
 
 
-class _Walk:
+class Walk:
+    """The state of a verification, line by line. `genesis` None: the first line may be any entry."""
+
     def __init__(self, genesis: str | None, anchor: Head | None) -> None:
         self.hash = genesis
         self.sequence: int | None = None if genesis is None else 0
@@ -85,18 +87,22 @@ class _Walk:
         self.line = 0
         with path.open("rb") as file:
             for line in file:
-                self.line += 1
-                if self._ended or not self._continues(line):
-                    value = _value(line)
-                    if self._exported and not self._ended and type(value) is dict and "payloadType" in value:
-                        self._ended = True  # the signed head; what it is worth is for those to say who know keys
-                        continue
-                    wrong = self._entry(line, value)
-                    if self._ended:
-                        wrong = "it stands after the signed head, which ends an export"
-                    if wrong is not None:
-                        return Finding(path.name, self.line, wrong)
+                wrong = self.take(line)
+                if wrong is not None:
+                    return Finding(path.name, self.line, wrong)
         return None
+
+    def take(self, line: bytes) -> str | None:
+        """Look at the next line; what is wrong with it, None when nothing is."""
+        self.line += 1
+        if not self._ended and self._continues(line):
+            return None
+        value = _value(line)
+        if self._exported and not self._ended and type(value) is dict and "payloadType" in value:
+            self._ended = True  # the signed head; what it is worth is for those to say who know keys
+            return None
+        wrong = self._entry(line, value)
+        return "it stands after the signed head, which ends an export" if self._ended else wrong
 
     def _continues(self, line: bytes) -> bool:
         """Whether `line` is, byte for byte as we write it, the entry that belongs here. The quick way: no parsing.

@@ -1,0 +1,342 @@
+"""How an environment's document is kept in rows, and how its etag is found without writing all of it anew.
+
+The members of the document stand in one row, the elements of its long lists in a row each, at a position that they keep
+(positions grow; they need not be without gaps). A change inserts the rows that it changed under its generation and
+touches no other: the state of a generation is, for each position, the newest row that is not younger. A row without
+data says that the element is gone.
+
+The etag is the SHA-256 of the whole canonical JSON. Its text is not kept in one piece: it is hashed piece by piece in
+the order of its keys, and the state of the hash is remembered before each piece. The next etag begins with the first
+piece that differs. So a new revision costs the hash of what follows it, not of ten thousand others.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from operator import eq
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_core import PydanticSerializationError, from_json
+
+from greentic.spec.environment import Environment
+from greentic.spec.errors import CorruptDocument, GreenticError, SpecViolation
+from greentic.spec.integrity import canonical_json
+from greentic.spec.parsing import parse, problems
+from greentic.store.contract import Stored
+from greentic.store.document import unhurried_collector
+from greentic.store.layout import SECTIONS
+
+MEMBERS = ""
+"""The section of the row that holds the members."""
+_BLOCK = 128
+"""Elements that are hashed as one piece."""
+_ALWAYS = ("bundles", "messaging_endpoints", "revisions", "traffic_splits")
+"""The lists that stand in the document even when they are empty."""
+
+Row = tuple[str, int, bytes | None]
+"""(section, position, canonical JSON or None)."""
+Line = bytes
+Piece = bytes | tuple[Line, ...]
+"""What is hashed at once: a text, or lines that commas join."""
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A long list: the canonical JSON of its elements in order, and the position of each."""
+
+    lines: tuple[Line, ...] = ()
+    positions: tuple[int, ...] = ()
+
+
+_NONE = Section()
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """An environment as it stands in its rows. `members` is the text of the row that holds them."""
+
+    stored: Stored
+    members: bytes
+    sections: Mapping[str, Section]
+    hashed: Hashed = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """The document after a change: its parts, its etag and the rows that differ."""
+
+    members: bytes
+    sections: Mapping[str, Section]
+    hashed: Hashed
+    rows: tuple[Row, ...]
+
+    def state(self, environment: Environment, generation: int) -> State:
+        """The state that the change makes."""
+        stored = Stored(environment, generation, self.hashed.etag)
+        return State(stored, self.members, self.sections, self.hashed)
+
+
+class Hashed:
+    """The etag of a document, and what is needed to find that of the next one sooner."""
+
+    __slots__ = ("_marks", "_pieces", "etag")
+
+    def __init__(self, members: Mapping[str, bytes], sections: Mapping[str, Section], before: Hashed | None) -> None:
+        pieces = list(_pieces(members, sections))
+        marks: list[Any] = []
+        known = [] if before is None else before._pieces
+        same = 0
+        for piece, old in zip(pieces, known, strict=False):
+            if piece != old:  # tuples of the same objects compare without looking into them
+                break
+            same += 1
+        if before is not None and same:
+            marks = before._marks[: same + 1]
+            current = marks.pop().copy()
+        else:
+            current = hashlib.sha256()
+        for piece in pieces[same:]:
+            marks.append(current)
+            current = current.copy()
+            current.update(piece if isinstance(piece, bytes) else b",".join(piece))
+        marks.append(current)
+        self._pieces: list[Piece] = pieces
+        self._marks: list[Any] = marks
+        self.etag: str = current.hexdigest()
+
+
+def _pieces(members: Mapping[str, bytes], sections: Mapping[str, Section]) -> Iterator[Piece]:
+    opening = b"{"
+    for name in sorted({*members, *(name for name, section in sections.items() if section.lines)}):
+        section = sections.get(name, _NONE)
+        if not section.lines:
+            yield b"%s%s:%s" % (opening, canonical_json(name), members[name])
+        else:
+            yield b"%s%s:[" % (opening, canonical_json(name))
+            lines = section.lines
+            for begin in range(0, len(lines), _BLOCK):
+                if begin:
+                    yield b","
+                yield lines[begin : begin + _BLOCK]
+            yield b"]"
+        opening = b","
+    yield b"}"
+
+
+def change(environment: Environment, before: State | None) -> Change:
+    """What `environment` looks like in rows after `before`; SpecViolation when it would not read back.
+
+    An element that is the very object that stood in `before` is neither checked nor written again.
+    """
+    kept: dict[str, dict[int, Line]] = {}
+    added: dict[str, tuple[Any, ...]] = {}
+    for name in SECTIONS:
+        elements = getattr(environment, name)
+        old = () if before is None else getattr(before.stored.environment, name)
+        if elements is old:
+            added[name] = ()
+            continue
+        known = {} if before is None else _lines_of(old, elements, before.sections[name].lines)
+        kept[name] = known
+        added[name] = tuple(one for one in elements if id(one) not in known) if known else tuple(elements)
+    try:
+        values = environment.model_copy(update=added).model_dump(mode="json", warnings="error")
+        parse(Environment, values, "the environment after the change")
+        sections = {} if before is None else dict(before.sections)
+        rows: list[Row] = []
+        for name, known in kept.items():
+            fresh_lines = iter([canonical_json(value) for value in values.get(name, ())])
+            lines = tuple(known.get(id(one)) or next(fresh_lines) for one in getattr(environment, name))
+            old_section = _NONE if before is None else before.sections[name]
+            sections[name], found = _placed(name, lines, old_section)
+            rows += found
+        for name in SECTIONS:
+            sections.setdefault(name, _NONE)
+        members = {name: canonical_json(value) for name, value in values.items() if name not in SECTIONS}
+    except (PydanticSerializationError, ValueError) as error:
+        raise SpecViolation("Malformed", f"the environment cannot be written as JSON: {error}") from None
+    written = b"{%s}" % b",".join(b"%s:%s" % (canonical_json(name), members[name]) for name in sorted(members))
+    if before is None or written != before.members:
+        rows.append((MEMBERS, 0, written))
+    hashed = Hashed(_with_empty(members), sections, None if before is None else before.hashed)
+    return Change(written, sections, hashed, tuple(rows))
+
+
+def _lines_of(old: tuple[Any, ...], new: tuple[Any, ...], lines: tuple[Line, ...]) -> dict[int, Line]:
+    """By identity, the lines of those elements of `new` that stood in `old`."""
+    wanted = set(map(id, new))
+    return {id(one): line for one, line in zip(old, lines, strict=True) if id(one) in wanted}
+
+
+def _placed(name: str, lines: tuple[Line, ...], old: Section) -> tuple[Section, list[Row]]:
+    """The section with `lines`, and the rows to insert.
+
+    What stays keeps its position. What is new gets that of what it replaces, or one after the last; when there is no
+    room between two that stay, the list is numbered anew.
+    """
+    head = _same(lines, old.lines)
+    tail = _same(lines[head:][::-1], old.lines[head:][::-1])
+    middle, places = lines[head : len(lines) - tail], old.positions[head : len(old.positions) - tail]
+    floor = old.positions[head - 1] if head else 0
+    ceiling = old.positions[len(old.positions) - tail] if tail else None
+    gone = old.lines[head : len(old.lines) - tail]
+    found = _fitted(middle, dict(zip(gone, places, strict=True)), places, floor, ceiling)
+    if found is None:
+        positions = tuple(range(1, 1 + len(lines)))
+        was, now = dict(zip(old.positions, old.lines, strict=True)), dict(zip(positions, lines, strict=True))
+    else:
+        positions = (*old.positions[:head], *found, *old.positions[len(old.positions) - tail :])
+        was, now = dict(zip(places, gone, strict=True)), dict(zip(found, middle, strict=True))
+    rows: list[Row] = [(name, place, line) for place, line in now.items() if was.get(place) != line]
+    rows += [(name, place, None) for place in was.keys() - now.keys()]
+    return Section(lines, positions), rows
+
+
+def _fitted(
+    middle: tuple[Line, ...], known: Mapping[Line, int], places: tuple[int, ...], floor: int, ceiling: int | None
+) -> list[int] | None:
+    """A growing position between `floor` and `ceiling` for each of `middle`; None when there is no room."""
+    found: list[int] = []
+    pending, last = 0, floor
+    for line in middle:
+        place = known.get(line)
+        if place is None:
+            pending += 1
+            continue
+        between = _between(pending, places, last, place)
+        if place <= last or between is None:
+            return None
+        found += [*between, place]
+        pending, last = 0, place
+    between = _between(pending, places, last, ceiling)
+    return None if between is None else [*found, *between]
+
+
+def _between(count: int, places: tuple[int, ...], low: int, high: int | None) -> Iterable[int] | None:
+    """`count` positions between two, those that were in use first; None when there are too few."""
+    end = len(places) if high is None else bisect_left(places, high)
+    spots = places[bisect_right(places, low) : end]
+    if len(spots) >= count:
+        return spots[:count]
+    if high is None:
+        after = spots[-1] if spots else low
+        return [*spots, *range(after + 1, after + 1 + count - len(spots))]
+    return range(low + 1, low + 1 + count) if high - low > count else None
+
+
+def _same(one: tuple[Line, ...], other: tuple[Line, ...]) -> int:
+    """How many lines both begin with."""
+    for number, same in enumerate(map(eq, one, other)):
+        if not same:
+            return number
+    return min(len(one), len(other))
+
+
+def assembled(rows: Iterable[tuple[str, int, bytes | None]], generation: int, etag: str, environment_id: str) -> State:
+    """The state in `rows`, which come by section, position and age; CorruptDocument when it is not that of `etag`."""
+    members = b""
+    newest: dict[str, dict[int, Line | None]] = {name: {} for name in SECTIONS}
+    for section, position, data in rows:
+        if section == MEMBERS:
+            members = data or b""
+        elif section in newest:
+            newest[section][position] = data
+    return _state(members, newest, generation, etag, environment_id, None)
+
+
+def advanced(before: State, rows: Iterable[tuple[str, int, bytes | None]], generation: int, etag: str) -> State:
+    """The state after `before`, given the rows that are younger; CorruptDocument when it is not that of `etag`."""
+    members = before.members
+    sections: dict[str, dict[int, Line | None]] = {}
+    for section, position, data in rows:
+        if section == MEMBERS:
+            members = data or b""
+            continue
+        known = sections.get(section)
+        if known is None:
+            old = before.sections[section]
+            known = sections[section] = {**dict(zip(old.positions, old.lines, strict=True))}
+        known[position] = data
+    return _state(members, sections, generation, etag, before.stored.environment.environment_id, before)
+
+
+def _state(
+    members: bytes,
+    newest: Mapping[str, Mapping[int, Line | None]],
+    generation: int,
+    etag: str,
+    environment_id: str,
+    before: State | None,
+) -> State:
+    sections = {} if before is None else dict(before.sections)
+    try:
+        for name, found in newest.items():
+            there = sorted((place, line) for place, line in found.items() if line is not None)
+            sections[name] = Section(tuple(line for _, line in there), tuple(place for place, _ in there))
+        values = from_json(members)
+        texts = {name: canonical_json(value) for name, value in values.items()}
+        hashed = Hashed(_with_empty(texts), sections, None if before is None else before.hashed)
+        if hashed.etag != etag:
+            raise CorruptDocument(f"its digest is {hashed.etag}, it was written with {etag}")
+        with unhurried_collector():
+            environment = _environment(values, sections, before)
+    except GreenticError as error:
+        raise corrupt(environment_id, error.message) from None
+    except ValidationError as error:
+        why = "; ".join(f"{one['path']}: {one['message']}" for one in problems(error)[:5])
+        raise corrupt(environment_id, why) from None
+    except (ValueError, TypeError, AttributeError) as error:
+        raise corrupt(environment_id, f"its rows cannot be read: {error}") from None
+    if environment.environment_id != environment_id:
+        raise corrupt(environment_id, f"they hold the document of '{environment.environment_id}'")
+    return State(Stored(environment, generation, etag), members, sections, hashed)
+
+
+def _environment(values: Mapping[str, Any], sections: Mapping[str, Section], before: State | None) -> Environment:
+    """The environment; of an element whose line stood in `before`, the object that it was there."""
+    if before is None:
+        whole = {name: b"[%s]" % b",".join(section.lines) for name, section in sections.items()}
+        read = {name: from_json(found, cache_strings="keys") for name, found in whole.items()}
+        return Environment.model_validate({**values, **read})
+    known: dict[str, dict[int, Any]] = {}
+    lists: dict[str, list[Any]] = {}
+    for name, section in sections.items():
+        if section is before.sections[name]:
+            continue
+        old = getattr(before.stored.environment, name)
+        known[name] = {id(line): one for line, one in zip(before.sections[name].lines, old, strict=True)}
+        lists[name] = [from_json(line) for line in section.lines if id(line) not in known[name]]
+    partial = Environment.model_validate({**values, **lists})
+    update: dict[str, Any] = {}
+    for name, section in sections.items():
+        if name in known:
+            new = iter(getattr(partial, name))
+            update[name] = tuple(known[name].get(id(line)) or next(new) for line in section.lines)
+        else:
+            update[name] = getattr(before.stored.environment, name)
+    return partial.model_copy(update=update)
+
+
+def text(state: State) -> bytes:
+    """The canonical JSON of the document."""
+    values = from_json(state.members)
+    members = _with_empty({name: canonical_json(value) for name, value in values.items()})
+    found = _pieces(members, state.sections)
+    return b"".join(piece if isinstance(piece, bytes) else b",".join(piece) for piece in found)
+
+
+def corrupt(environment_id: str, why: str) -> CorruptDocument:
+    """The error for an environment whose rows cannot be trusted."""
+    return CorruptDocument(
+        f"the environment '{environment_id}' cannot be trusted: {why}",
+        details={"environment_id": environment_id, "reason": why},
+        next_step=f"gtc op backup restore {environment_id}",
+    )
+
+
+def _with_empty(members: Mapping[str, bytes]) -> dict[str, bytes]:
+    return {**dict.fromkeys(_ALWAYS, b"[]"), **members}

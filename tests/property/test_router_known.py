@@ -16,6 +16,7 @@ from greentic.router.fields import RESPONSE_FIELDS
 from greentic.router.heads import facts_of, request_bytes, response_onward
 from greentic.router.known import KnownRequest, KnownResponses
 from greentic.router.limits import Limits
+from greentic.router.pool import UpstreamPool
 from greentic.router.refusal import Refusal
 from greentic.router.request import RequestReader
 from greentic.router.request_head import RequestHead
@@ -217,7 +218,7 @@ class FakeExchange:
 
 def answered(script: list[tuple[bytes, list[bytes]]]) -> list[Any]:
     """What clients are told, as bytes without regard to how they were cut into writes."""
-    pool: Any = SimpleNamespace(known=KnownResponses(), forget=lambda _: None)
+    pool = UpstreamPool("192.0.2.1", 80)
     told: list[Any] = []
     upstream: UpstreamConnection | None = None
     for method, chunks in script:

@@ -8,10 +8,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from greentic.router.merging import KEPT_REVISIONS, merge, past
+from greentic.router.pool import UpstreamPool
 from greentic.router.report import build_report
 from greentic.router.tally import BUCKETS, Tally, bucket, quantile_ms
 
 REASONS = ("dial", "cookie")
+
+
+def pool(opened: int) -> UpstreamPool:
+    made = UpstreamPool("192.0.2.1", 80)
+    made.opened = opened
+    return made
 
 
 @st.composite
@@ -36,6 +43,7 @@ def reports(draw: st.DrawFn) -> dict[str, Any]:
         unrouted=draw(st.dictionaries(st.sampled_from(("no-route", "bad-request")), st.integers(0, 9))),
         tallies=tallies,
         pins={name: {"cookie": draw(st.integers(0, 9)), "session": draw(st.integers(0, 9))} for name in tallies},
+        pools={name: pool(draw(st.integers(0, 9))) for name in tallies},
         sessions={"kind": "memory", "held": draw(st.integers(0, 9))},
     )
 
@@ -55,7 +63,7 @@ def test_every_counter_is_the_sum_in_whatever_order(found: list[dict[str, Any]],
         assert merged["unrouted"].get(kind, 0) == sum(report["unrouted"].get(kind, 0) for report in found)
     assert set(merged["revisions"]) == {name for report in found for name in report["revisions"]}
     for revision_id, row in merged["revisions"].items():
-        for key in ("requests", "in_flight", "upgraded"):
+        for key in ("requests", "in_flight", "upgraded", "connections"):
             assert row[key] == total(found, revision_id, key)
         rows = [report["revisions"][revision_id] for report in found if revision_id in report["revisions"]]
         for place in range(BUCKETS):
@@ -94,7 +102,8 @@ def test_no_counter_goes_back_when_processes_end(ended: list[dict[str, Any]], li
     assert (merged["connections"], merged["version"]) == (alive["connections"], alive["version"])
     assert merged["generations"] == alive["generations"]
     for revision_id, row in merged["revisions"].items():
-        assert row.get("in_flight", 0) == alive["revisions"].get(revision_id, {}).get("in_flight", 0)
+        for key in ("in_flight", "connections"):
+            assert row.get(key, 0) == alive["revisions"].get(revision_id, {}).get(key, 0)
 
 
 @given(st.lists(st.lists(st.floats(0.0002, 500), min_size=1, max_size=30), min_size=1, max_size=4))
@@ -113,6 +122,7 @@ def test_quantiles_of_the_sum_are_those_of_all_requests(parts: list[list[float]]
                 unrouted={},
                 tallies={"A": tally},
                 pins={},
+                pools={},
                 sessions={},
             )
         )

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from greentic.router.compiled import CompiledDeployment, CompiledTable
     from greentic.router.gateway import Gateway
     from greentic.router.pins import Pin
+    from greentic.router.pool import UpstreamPool
     from greentic.router.request_head import RequestHead
     from greentic.router.response_head import ResponseHead
     from greentic.router.selection import Facts
@@ -60,6 +61,7 @@ class Exchange:
         "_tally",
         "_tunnel",
         "_upstream",
+        "_waits_at",
         "answered",
         "began",
         "caller",
@@ -103,6 +105,7 @@ class Exchange:
         self.decision: Decision | None = None
         self._tally: Tally | None = None
         self._upstream: UpstreamConnection | None = None
+        self._waits_at: UpstreamPool | None = None
         self._tunnel: Tunnel | None = None
         self._pending: list[bytes] = []
         self._pending_bytes = 0
@@ -186,7 +189,7 @@ class Exchange:
         self._stamp = gateway.table.source.stamp_revision or decision.reason == PREVIEW
         self._tally = tally = gateway.tally(decision.revision.revision_id)
         tally.began(decision.reason)
-        self._reach(fresh=False)
+        self.reach()
 
     # Session
 
@@ -251,51 +254,68 @@ class Exchange:
 
     # Reach
 
-    def _reach(self, *, fresh: bool) -> None:
+    def reach(self) -> None:
+        """Find a connection to the worker: a used one, a fresh one, or the next that there is room for."""
         gateway = self._gateway
         assert self.decision is not None
-        if not fresh:
-            pool = gateway.pool(self.decision.revision)
-            upstream = pool.take(
-                repeatable=self.head.idempotent,
-                now=gateway.now,
-                idle_seconds=gateway.limits.upstream_idle_seconds,
-            )
-            if upstream is not None:
-                self._send(upstream)
-                return
-        gateway.spawn(self._connect())
+        limits = gateway.limits
+        pool = gateway.pool(self.decision.revision)
+        upstream = pool.take(
+            repeatable=self.head.idempotent, now=gateway.now, idle_seconds=limits.upstream_idle_seconds
+        )
+        if upstream is not None:
+            self._send(upstream)
+        elif pool.has_room():
+            self._connect_to(pool)
+        elif pool.waiting < limits.max_waiting:
+            self._waits_at = pool
+            pool.wait(self, gateway.now)
+        else:
+            self.fail(worker_busy())
 
-    async def _connect(self) -> None:
+    def _connect_to(self, pool: UpstreamPool) -> None:
+        pool.opened += 1
+        self._gateway.spawn(self._connect(pool))
+
+    async def _connect(self, pool: UpstreamPool) -> None:
         """Open a fresh connection, again and again for a while: nothing has been sent, so a worker may
-        restart meanwhile.
+        restart meanwhile. The connection is counted in `pool` already.
         """
         gateway = self._gateway
         loop = asyncio.get_running_loop()
         assert self.decision is not None
         began = loop.time()
         pause = _FIRST_PAUSE
-        while not self.is_over():
-            # The newest address of the revision: a worker that restarts may come back on another port.
-            pool = gateway.pool(self.decision.revision)
-            try:
-                async with asyncio.timeout(gateway.limits.connect_seconds):
-                    upstream = await pool.open()
-            except TimeoutError:
-                self.fail(Refusal(504, "connect-timeout", "the worker did not accept a connection in time"))
-                return
-            except OSError:
-                if loop.time() - began + pause > gateway.limits.connect_retry_seconds:
-                    self.fail(Refusal(502, "worker-unreachable", "the worker refuses connections"))
+        upstream: UpstreamConnection | None = None
+        try:
+            while not self.is_over():
+                # The newest address of the revision: a worker that restarts may come back on another port.
+                newest = gateway.pool(self.decision.revision)
+                if newest is not pool:
+                    newest.opened += 1
+                    pool.release()
+                    pool = newest
+                try:
+                    async with asyncio.timeout(gateway.limits.connect_seconds):
+                        upstream = await pool.open()
+                except TimeoutError:
+                    self.fail(Refusal(504, "connect-timeout", "the worker did not accept a connection in time"))
                     return
-                await asyncio.sleep(pause)
-                pause = min(pause * 2, _LONGEST_PAUSE)
-                continue
-            if self.is_over():
-                pool.put(upstream, gateway.now)
-            else:
-                self._send(upstream)
-            return
+                except OSError:
+                    if loop.time() - began + pause > gateway.limits.connect_retry_seconds:
+                        self.fail(Refusal(502, "worker-unreachable", "the worker refuses connections"))
+                        return
+                    await asyncio.sleep(pause)
+                    pause = min(pause * 2, _LONGEST_PAUSE)
+                    continue
+                if self.is_over():
+                    pool.put(upstream, gateway.now)
+                else:
+                    self._send(upstream)
+                return
+        finally:
+            if upstream is None:
+                pool.release()
 
     # Send
 
@@ -460,7 +480,9 @@ class Exchange:
             # RFC 9112 section 9.3.1: the worker closed an idle connection while the request was on its way.
             # On a fresh connection only: another used one may be closing too.
             self._retried = True
-            self._reach(fresh=True)
+            assert self.decision is not None
+            # In the place of the one that is gone, whoever waits.
+            self._connect_to(self._gateway.pool(self.decision.revision))
         else:
             self.fail(Refusal(502, "worker-closed", "the worker closed the connection without an answer"))
 
@@ -521,6 +543,9 @@ class Exchange:
         self.client.exchange_over(self, close=close)
 
     def _drop_upstream(self) -> None:
+        waits_at, self._waits_at = self._waits_at, None
+        if waits_at is not None:
+            waits_at.leave(self)
         upstream, self._upstream = self._upstream, None
         if upstream is not None:
             upstream.abort()
@@ -584,6 +609,11 @@ def _selected(deployment: CompiledDeployment, table: CompiledTable, facts: Facts
         raise Refusal(404, "revision-not-served", error.message) from None
     except Conflict as error:
         raise Refusal(503, "no-revision", error.message) from None
+
+
+def worker_busy() -> Refusal:
+    """The worker has as many connections as it may have, and too many wait for one, or one for too long."""
+    return Refusal(503, "worker-busy", "the worker is at its limit of connections")
 
 
 def _too_large(limit: int) -> Refusal:

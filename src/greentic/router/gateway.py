@@ -22,6 +22,7 @@ from greentic.router.caller import CallerRules
 from greentic.router.compiled import CompiledDeployment, CompiledRevision, CompiledTable, compile_table
 from greentic.router.control import DrainReport, InFlight
 from greentic.router.ended import Ended, ring
+from greentic.router.forwarding import worker_busy
 from greentic.router.lease import Lease, Readiness
 from greentic.router.limits import Limits
 from greentic.router.phases import IDLE
@@ -154,6 +155,7 @@ class Gateway:
                 pool = self._pools.get(revision.revision_id)
                 if pool is None or pool.address != (revision.host, revision.port):
                     pool = UpstreamPool(revision.host, revision.port)
+                pool.limit = compiled.limits.max_worker_connections
                 pools[revision.revision_id] = pool
                 self.tally(revision.revision_id).pins.entered(revision.since)
         old, self._pools = self._pools, pools
@@ -162,7 +164,9 @@ class Gateway:
             self.callers = compiled.source.callers
         self.table = compiled
         for revision_id, pool in old.items():
-            if pools.get(revision_id) is not pool:
+            if pools.get(revision_id) is pool:
+                pool.admit()
+            else:
                 pool.retire()
         self._forget_tallies()
         self._log_to(compiled.source.access_log)
@@ -212,6 +216,7 @@ class Gateway:
             unrouted=self._unrouted,
             tallies=self._tallies,
             pins=self._live_pins(),
+            pools=self._pools,
             sessions=self.pins.document(),
             access_log=self.access_log,
             readiness=self._judge(),
@@ -414,8 +419,11 @@ class Gateway:
         self._judge()
         for client in list(self._clients):
             client.sweep(now)
+        limits = self.limits
         for pool in self._pools.values():
-            pool.sweep(now, self.limits.upstream_idle_seconds)
+            pool.sweep(now, limits.upstream_idle_seconds)
+            for exchange in pool.overdue(now, limits.waiting_seconds) if pool.waiting else ():
+                exchange.fail(worker_busy())
         if self.access_log is not None:
             self.access_log.flush()
         if self.table is not None:

@@ -14,13 +14,15 @@ from greentic.spec.errors import SpecViolation
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one client, one request and one upstream connection may take.
+    """What one client, one request and one worker may take of one router process.
 
     Times are checked by one coarse sweep (`greentic.router.gateway.TICK_SECONDS`), so each is exact to that
     tick.
     """
 
     max_connections: int = 10_000
+    max_worker_connections: int = 4096
+    max_waiting: int = 1024
     max_url_bytes: int = 16 * 1024
     max_header_bytes: int = 64 * 1024
     max_headers: int = 128
@@ -30,6 +32,7 @@ class Limits:
     body_idle_seconds: float = 60.0
     keep_alive_seconds: float = 75.0
     write_stall_seconds: float = 60.0
+    waiting_seconds: float = 10.0
     connect_seconds: float = 2.0
     connect_retry_seconds: float = 2.0
     response_head_seconds: float = 60.0

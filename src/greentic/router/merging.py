@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from itertools import zip_longest
 from typing import Any, Final
 
-GAUGES: Final = frozenset({"connections", "in_flight", "pins", "upgraded"})
+GAUGES: Final = frozenset({"connections", "in_flight", "pins", "upgraded", "waiting"})
 """What is, not what was: gone with the process that reported it."""
 _IDENTITY: Final = frozenset({"lease", "pid", "uptime_seconds"})
 """Of one process, and without a meaning for several."""

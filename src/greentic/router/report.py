@@ -13,6 +13,7 @@ from greentic.router.tally import BOUNDS_MS, Tally
 
 if TYPE_CHECKING:
     from greentic.router.access_log import AccessLog
+    from greentic.router.pool import UpstreamPool
 
 READY: Final = Readiness(True)
 
@@ -27,6 +28,7 @@ def build_report(
     tallies: Mapping[str, Tally],
     pins: Mapping[str, Mapping[str, int]],
     sessions: Mapping[str, Any],
+    pools: Mapping[str, UpstreamPool],
     access_log: AccessLog | None = None,
     readiness: Readiness = READY,
     lease_seconds_left: float | None = None,
@@ -40,7 +42,8 @@ def build_report(
     latency_counts: how many response heads came within the bucket below each of `latency_bounds_ms` (one more
     bucket than bounds: the last has none), and latency_seconds, what they took together.
     `greentic.router.tally.quantile_ms` reads p50 and p99 from the counts. A revision in the table has `pins` too: how
-    many live pins there are by `cookie` (`greentic.router.live_pins` says what counts) and by `session`. `sessions`:
+    many live pins there are by `cookie` (`greentic.router.live_pins` says what counts) and by `session`; `connections`
+    to its worker, idle ones too, and how many requests are `waiting` for one. `sessions`:
     the store of session pins, its `kind` and counters. `access_log`: lines written and lines dropped, where one is
     written. Everything may be added up over routers: of a store that they share, one tells the counts.
     `ready` is the router's claim (`greentic.router.lease`), `reason` why not; `lease` when it ends unless renewed, and
@@ -59,12 +62,18 @@ def build_report(
         "latency_bounds_ms": list(BOUNDS_MS),
         "sessions": dict(sessions),
         "revisions": {
-            revision_id: {**tally.document(), "pins": dict(pins[revision_id])}
-            if revision_id in pins
-            else tally.document()
+            revision_id: tally.document() | _present(pins.get(revision_id), pools.get(revision_id))
             for revision_id, tally in tallies.items()
         },
         **({"access_log": access_log.document()} if access_log is not None else {}),
+    }
+
+
+def _present(pins: Mapping[str, int] | None, pool: UpstreamPool | None) -> dict[str, Any]:
+    """What is told of a revision in the table only."""
+    return {
+        **({"pins": dict(pins)} if pins is not None else {}),
+        **({"connections": pool.opened, "waiting": pool.waiting} if pool is not None else {}),
     }
 
 

@@ -140,7 +140,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.exchange = None
         self.tunnel = None
         self._parser = None
-        self.pool.forget(self)
+        self.pool.closed(self, unanswered=self.reused and exchange is not None and not self.answered)
         if tunnel is not None:
             tunnel.upstream_lost()
         elif exchange is not None:

@@ -214,6 +214,16 @@ class Families(Collector):
             ((name, (key,), value) for name, tally in counted.items() for key, value in pins(tally).items()),
             "kind",
         )
+        yield self._gauge(
+            "greentic_worker_connections",
+            "Connections that the routers hold to the worker, idle ones too.",
+            ((name, (), tally.get("connections", 0)) for name, tally in counted.items()),
+        )
+        yield self._gauge(
+            "greentic_requests_waiting",
+            "Requests that wait for a connection to the worker.",
+            ((name, (), tally.get("waiting", 0)) for name, tally in counted.items()),
+        )
         merged = self._snapshot.merged or {}
         unrouted = CounterMetricFamily(
             "greentic_unrouted_requests",

@@ -15,7 +15,8 @@ from greentic.router.plain_head import END
 from greentic.router.response_head import ResponseHead
 
 PLAIN_BYTES: Final = 16 * 1024
-"""A longer head is left to the parser, which counts what it takes."""
+PLAIN_FIELDS: Final = 256
+"""A longer head is left to the parser's side, which counts what it takes."""
 
 _LINE: Final = re.compile(rb"HTTP/1\.1 ((?!204|304)[2-5][0-9]{2}) [\x20-\x7e]*")
 _KNOWN: Final = KnownLines(RESPONSE_FIELDS)
@@ -31,6 +32,8 @@ def plain_response(data: bytes) -> tuple[ResponseHead, int] | None:
     if end < 0 or end > PLAIN_BYTES:
         return None
     lines = data[:end].split(b"\r\n")
+    if len(lines) > PLAIN_FIELDS:
+        return None
     first = _LINE.fullmatch(lines.pop(0))
     reserved = _KNOWN.reserved(lines)
     if first is None or reserved is None:

@@ -12,9 +12,10 @@ _BODY = b"x" * 700
 
 @dataclass(frozen=True)
 class Asked:
-    """One request: when it was sent, when its answer was complete or it failed, and which."""
+    """One request: when its connection was opened, when it was sent, when it was answered or failed, and how."""
 
     kind: str
+    opened: float
     sent: float
     done: float
     answer: str
@@ -63,6 +64,7 @@ class Load:
         )
         request = head + (b"\r\n" if kept else b"Connection: close\r\n\r\n") + (_BODY if post else b"")
         connection: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+        opened = 0.0
         while not self._over:
             sent = time.monotonic()
             try:
@@ -70,13 +72,14 @@ class Load:
                     await _close(connection[1])
                     connection = None
                 if connection is None:
+                    opened = time.monotonic()
                     connection = await asyncio.open_connection("127.0.0.1", self.port)
                 reader, writer = connection
                 writer.write(request)
                 answer, again = await _answer(reader)
-                self.log.append(Asked(kind, sent, time.monotonic(), answer))
+                self.log.append(Asked(kind, opened, sent, time.monotonic(), answer))
             except (OSError, asyncio.IncompleteReadError) as error:
-                self.log.append(Asked(kind, sent, time.monotonic(), "", repr(error)))
+                self.log.append(Asked(kind, opened, sent, time.monotonic(), "", repr(error)))
                 again = False
             if connection is not None and not (again and kept):
                 await _close(connection[1])

@@ -4,12 +4,16 @@ Whoever is told first of new connections could take all of them, and the event l
 docs/decisions/0013). Here the router that has the most connections lets the others go first: it looks away for
 DEFER_SECONDS and then takes what is still waiting, so that a process which does not take its turn costs a moment and
 never a connection. The queue stays one: what one router cannot take, another one does.
+
+Clients that keep their connections would stay where they are when routers come, go or are replaced. So a router that
+has too many for a while lets some leave with their next response; whoever has the fewest takes them when they return.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import socket
 from typing import TYPE_CHECKING, Final
 
@@ -24,6 +28,7 @@ _log = logging.getLogger(__name__)
 DEFER_SECONDS: Final = 0.001
 BATCH: Final = 16
 """Connections taken at once: requests that are there already come before more visitors."""
+LEVEL_SECONDS: Final = 0.5
 _NO_ROOM_SECONDS: Final = 0.25
 """After the system had no descriptor or memory left for another connection."""
 
@@ -43,6 +48,8 @@ class Acceptor:
         self._timer: asyncio.TimerHandle | None = None
         self._waiting_for_others = False
         self._active = False
+        self._leveling: asyncio.TimerHandle | None = None
+        self._surplus = 0
         listening.setblocking(False)
 
     def start(self) -> None:
@@ -52,6 +59,8 @@ class Acceptor:
             self._gateway.on_leave = self._left
             self._tell()
             self._watch()
+            if self._balance is not None:
+                self._leveling = self._loop.call_later(LEVEL_SECONDS, self._level, self._balance)
 
     def stop(self) -> None:
         """Take no more, at once. Connections that are taken already are opened."""
@@ -59,6 +68,8 @@ class Acceptor:
             self._active = False
             self._look_away()
         self._gateway.on_leave = None
+        if self._leveling is not None:
+            self._leveling.cancel()
         if self._balance is not None:
             self._balance.leave()
 
@@ -83,7 +94,7 @@ class Acceptor:
 
     def _ready(self) -> None:
         balance = self._balance
-        fewest = balance.fewest() if balance is not None else None
+        fewest = min(balance.others(), default=None) if balance is not None else None
         for _ in range(BATCH):
             if fewest is not None and self._has_more_than(fewest):
                 self._loop.remove_reader(self._listening)
@@ -107,11 +118,20 @@ class Acceptor:
         connections = self._connections
         return connections > fewest + 1 + (connections >> 4)
 
+    def _level(self, balance: Balance) -> None:
+        """Ask half of what is too many, seen twice, to leave: what comes and goes by itself is no reason."""
+        others, mine = balance.others(), self._connections
+        surplus = mine - math.ceil((mine + sum(others)) / (1 + len(others)))
+        surplus = surplus if others and self._has_more_than(min(others)) else 0
+        self._gateway.surplus = math.ceil(min(surplus, self._surplus) / 2)
+        self._surplus = surplus
+        self._leveling = self._loop.call_later(LEVEL_SECONDS, self._level, balance)
+
     def _left(self) -> None:
         """A connection is over."""
         self._tell()
         if self._waiting_for_others and self._balance is not None:
-            fewest = self._balance.fewest()
+            fewest = min(self._balance.others(), default=None)
             if fewest is None or self._connections <= fewest:
                 self._look_away()
                 self._watch()

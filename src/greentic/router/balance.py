@@ -32,11 +32,11 @@ class Balance:
         """Take no part any more."""
         self._counts[1 + self._place] = 0
 
-    def fewest(self) -> int | None:
-        """The connections of that other process which has the fewest; None when there is no other."""
+    def others(self) -> list[int]:
+        """How many connections each other process has."""
         counts = self._counts[1 : 1 + self._counts[0]].tolist()
         counts[self._place] = 0
-        return min(filter(None, counts), default=0) - 1 if any(counts) else None
+        return [count - 1 for count in counts if count]
 
 
 class Places:

@@ -370,6 +370,11 @@ class ClientConnection(asyncio.Protocol):
         """Whether nothing is in flight on this connection."""
         return self._current is None and self._tunnel is None
 
+    @property
+    def more_asked(self) -> bool:
+        """Whether further requests have come already, which a close would leave unanswered."""
+        return bool(self._queue) or self._reader.in_head
+
     def serves(self, revision_id: str) -> bool:
         """Whether something of that revision is in flight here."""
         return self._serving is not None and self._serving.revision_id == revision_id

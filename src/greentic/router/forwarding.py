@@ -387,7 +387,11 @@ class Exchange:
                 lines.append(b"Transfer-Encoding: chunked")
             else:
                 self.closes = True
-        if self._gateway.stopping or not self.request_complete:
+        gateway = self._gateway
+        if gateway.stopping or not self.request_complete:
+            self.closes = True
+        elif gateway.surplus and not self.closes and not self.client.more_asked:
+            gateway.surplus -= 1
             self.closes = True
         if self.closes:
             lines.append(b"Connection: close")

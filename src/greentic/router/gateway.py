@@ -63,6 +63,8 @@ class Gateway:
         self.tls: ssl.SSLContext | None = None
         """For connections accepted from now on; None: they speak HTTP."""
         self.stopping = False
+        self.surplus = 0
+        """So many connections are to leave with their next response, because other routers have fewer."""
         self.access_log: AccessLog | None = None
         self.kept = ring()
         """The last requests that are over, for `explain`."""

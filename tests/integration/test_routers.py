@@ -169,8 +169,9 @@ async def test_rolling_restarts_and_moves_of_the_dial_fail_no_request(world: Wor
     after = await settled(world, 3)
     assert not set(pids(before)) & set(pids(after))
     assert [router.restarts for router in after.router_states] == [0, 0, 0], "nothing had to be replaced"
-    counted = sum(found.requests for found in after.revisions.values())
-    assert counted == len(load.log) >= asked, "what replaced routers had counted is not lost"
+    assert len(load.log) >= asked
+    # What replaced routers had counted is not lost. A router that is slow to answer is seen as it was a moment ago.
+    await world.until(lambda seen: sum(found.requests for found in seen.revisions.values()) == len(load.log))
     assert sum(found.errors for found in after.revisions.values()) == 0
     await until_dead(*pids(before))
 

@@ -8,6 +8,14 @@ import pytest
 
 
 @pytest.fixture(scope="session", autouse=True)
+def executables_of_the_tests(tmp_path_factory: pytest.TempPathFactory):
+    """A folder for executable env-packs, for this process and all that it starts."""
+    os.environ["GREENTIC_ENV_PACKS"] = str(tmp_path_factory.mktemp("executables") / "env-packs")
+    yield
+    del os.environ["GREENTIC_ENV_PACKS"]
+
+
+@pytest.fixture(scope="session", autouse=True)
 def operator_key_of_the_tests(tmp_path_factory: pytest.TempPathFactory):
     """An operator key of the test run, for this process and all that it starts; made by the first that needs it."""
     before = os.environ.get("GTC_OPERATOR_KEY_PATH")

@@ -9,9 +9,10 @@ one handler; built-ins cannot be shadowed): a path that two offer is served by n
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -78,7 +79,8 @@ class EnvPack:
 @dataclass(frozen=True, slots=True)
 class Origin:
     """Who offers an env-pack: a Python distribution, or an executable with its manifest. `place` is the entry point's
-    object or the folder, `signed_by` the ids of the keys that signed the manifest (None: nobody had to).
+    object or the folder. Of an executable, `digest` is that of the manifest and `signed_by` are the ids of the keys
+    that signed it; nobody signs a distribution here (None).
     """
 
     kind: Literal["distribution", "executable"]
@@ -86,6 +88,7 @@ class Origin:
     version: str
     place: str
     signed_by: tuple[str, ...] | None = None
+    digest: str | None = None
 
     def __str__(self) -> str:
         return f"{self.name} {self.version}" if self.kind == "distribution" else f"the executable in {self.place}"
@@ -142,7 +145,8 @@ class Registry:
         return NotFound(
             f"no installed env-pack is named '{path}'" + (f"; did you mean {near[0]}?" if near else ""),
             details={"kind": kind, "known": list(known)},
-            next_step="install the Python distribution that provides it; what is there: gtc op env-packs available",
+            next_step="install the distribution that provides it, or an executable with gtc env-pack install; "
+            "gtc op env-packs available lists what is there",
         )
 
     def resolve(self, kind: str, slot: Slot) -> EnvPack:
@@ -222,10 +226,21 @@ class Registry:
 def _installed() -> tuple[Offer, ...]:
     from importlib.metadata import entry_points
 
-    return tuple(
-        Offer(point.name, _loader(point), lambda point=point: _distribution(point))  # type: ignore[misc]
-        for point in entry_points(group=GROUP)
-    )
+    offers = [Offer(point.name, _loader(point), partial(_distribution, point)) for point in entry_points(group=GROUP)]
+    root = executables_location()
+    if root is not None and root.is_dir():
+        from greentic.envpacks import executables
+
+        offers += executables.offers(root)
+    return tuple(offers)
+
+
+def executables_location(variables: Mapping[str, str] = os.environ) -> Path | None:
+    """Where executables are installed: $GREENTIC_ENV_PACKS, else ~/.greentic/env-packs; None without a home folder."""
+    named, home = variables.get("GREENTIC_ENV_PACKS"), variables.get("HOME")
+    if named:
+        return Path(named).absolute()
+    return Path(home) / ".greentic" / "env-packs" if home else None
 
 
 def _loader(point: EntryPoint) -> Callable[[], EnvPack]:

@@ -13,6 +13,7 @@ from greentic.envpacks.answers import answers_at
 from greentic.envpacks.registry import Offer
 from greentic.operations.context import Context
 from greentic.operations.following import follow
+from greentic.operations.revocations import refuse
 from greentic.spec.binding_rules import Key, key_of, name_of
 from greentic.spec.capabilities import Slot
 from greentic.spec.environment import Environment, SupersededBinding
@@ -83,7 +84,7 @@ def change(
     wanted = {
         **fields,
         "updated_by": context.by,
-        "kind": _kind(context, fields.get("kind"), slot, allow_unknown=allow_unknown),
+        "kind": _kind(context, environment, fields.get("kind"), slot, allow_unknown=allow_unknown),
     }
     payload = _changing(noun, verb, wanted)
     if verb == "update":
@@ -137,7 +138,7 @@ def rollback(
     earlier = past(environment, key)
     target = next((one for one in earlier if one.generation == payload.to_generation), earlier[-1] if earlier else None)
     if target is not None:
-        _kind(context, target.kind, key[0], allow_unknown=allow_unknown)
+        _kind(context, environment, target.kind, key[0], allow_unknown=allow_unknown)
         _leave_no_workers(environment, key[0], target.kind, force=force)
         _answers_work(context, environment, key[0], target.kind, target.answers_ref, None)
     return _told(context, environment_id, noun, "rollback", payload)
@@ -228,8 +229,11 @@ def _changing(noun: str, verb: str, fields: Mapping[str, Any]) -> AddPackBinding
     return parse_payload(models[noun, verb], fields, noun)
 
 
-def _kind(context: Context, kind: Any, slot: Slot, *, allow_unknown: bool) -> str:
-    """The descriptor to bind: `kind` itself, for a path alone with the version that the env-pack begins with."""
+def _kind(context: Context, environment: Environment, kind: Any, slot: Slot, *, allow_unknown: bool) -> str:
+    """The descriptor to bind: `kind` itself, for a path alone with the version that the env-pack begins with.
+
+    Refused as well when the environment may not use it: nobody whom it trusts signed it, or it is revoked.
+    """
     if not isinstance(kind, str) or not kind:
         raise InvalidArgument("which env-pack? Name its kind", next_step=f"gtc op {PACKS} available")
     path, at, _ = kind.partition("@")
@@ -245,6 +249,11 @@ def _kind(context: Context, kind: Any, slot: Slot, *, allow_unknown: bool) -> st
         return str(PackDescriptor.parse(kind))
     descriptor = kind if at else pack.descriptor
     context.registry.resolve(descriptor, slot)
+    if pack.admit is not None:
+        pack.admit(environment)
+    origin = next(offer for offer in context.registry.offers() if offer.path == path).origin()
+    if origin is not None and origin.digest is not None:
+        refuse(context, environment, "env-pack", origin.digest)
     return descriptor
 
 

@@ -189,10 +189,15 @@ def _packs(context: Context, environment: Environment) -> Iterator[Finding]:
             yield Finding("slot", severity, slot.value, "no env-pack fills this slot", fix)
     for binding in environment.packs:
         try:
-            context.registry.resolve(binding.kind, binding.slot)
+            context.registry.bound(environment, binding.slot)
         except GreenticError as error:
             fix = error.next_step or f"gtc op env-packs update {binding.slot} KIND@VERSION --env {name}"
             yield Finding("env-pack", "error", binding.kind, error.message, fix)
+            continue
+        origin = next(one.origin() for one in context.registry.offers() if one.path == binding.kind.partition("@")[0])
+        if origin is not None and origin.signed_by == ():
+            fix = "have its publisher sign it, then gtc env-pack install FOLDER"
+            yield Finding("env-pack", "warning", binding.kind, "is an executable that nobody signed", fix)
 
 
 def _files(folder: Path, environment: Environment) -> Iterator[Finding]:

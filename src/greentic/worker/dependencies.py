@@ -19,8 +19,8 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from greentic.envpacks.variables import passed
 from greentic.spec.errors import BundleError, ProviderError, TimedOut
-from greentic.worker.variables import passed
 
 LIMIT_SECONDS = 600.0
 _LAST_LINES = 15

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from greentic.bundles.application import AsgiApplication
 from greentic.bundles.unpack import UnpackedPack
+from greentic.envpacks.variables import passed
 from greentic.spec.errors import BundleError
-from greentic.worker.variables import passed
 
 HOST = "127.0.0.1"
 

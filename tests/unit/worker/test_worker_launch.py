@@ -10,9 +10,9 @@ import pytest
 
 from greentic.bundles.manifest import PackManifest
 from greentic.bundles.unpack import UnpackedPack
+from greentic.envpacks.variables import passed
 from greentic.spec.errors import BundleError
 from greentic.worker.launch import Identity, Launch, plan
-from greentic.worker.variables import passed
 
 IDENTITY = Identity("local", "R1", "D1", "web", "sha256:00", "1.2.3", "acme", "t1", "blue", 7)
 OPERATOR = {"PATH": "/bin", "HOME": "/home/x", "TOKEN": "hunter2", "PYTHONPATH": "/evil", "LD_PRELOAD": "/evil.so"}

@@ -15,10 +15,10 @@ from typing import Any
 
 from greentic.envpacks import calls
 from greentic.envpacks.deployer import DesiredState, Progress
+from greentic.envpacks.variables import passed
 from greentic.providers.local import address, client, lock, wire
 from greentic.providers.local.layout import Layout
 from greentic.spec.errors import ProviderError, TimedOut
-from greentic.worker.variables import passed
 
 START_SECONDS = 20.0
 RUNTIME = "greentic.providers.local.runtime"

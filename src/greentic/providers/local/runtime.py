@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from greentic.envpacks.deployer import DesiredState, Progress, silent
+from greentic.envpacks.variables import passed
 from greentic.providers.local import address, certificates, desired, keys, listening, lock, survivors, wire
 from greentic.providers.local.control import ControlServer, Handler
 from greentic.providers.local.instance import LEASE_SECONDS
@@ -36,7 +37,6 @@ from greentic.providers.local.routing import STOP_SECONDS, Routers
 from greentic.providers.local.workers import Workers
 from greentic.spec.errors import GreenticError, InvalidArgument, ProviderError, TimedOut
 from greentic.worker.logfile import LogFile
-from greentic.worker.variables import passed
 
 Told = Callable[[dict[str, Any]], None]
 EX_TEMPFAIL = 75

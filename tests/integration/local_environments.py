@@ -209,8 +209,12 @@ class World:
         return (self.folder / "logs" / name).read_text()
 
 
-def in_world(test: Callable[[World], Coroutine[Any, Any, None]]) -> Callable[[], None]:
-    """Run the test in a new world. Afterwards nothing of it may be running."""
+def in_world(
+    test: Callable[[World], Coroutine[Any, Any, None]], deployer: Callable[[DeployerContext], Any] | None = None
+) -> Callable[[], None]:
+    """Run the test in a new world. Afterwards nothing of it may be running. `deployer` makes another than the local
+    one's own; the test itself is the `scenario` of what is returned.
+    """
 
     def run() -> None:
         with tempfile.TemporaryDirectory(prefix="gt-") as name:
@@ -218,6 +222,8 @@ def in_world(test: Callable[[World], Coroutine[Any, Any, None]]) -> Callable[[],
 
             async def scenario() -> None:
                 world = World.new(folder)
+                if deployer is not None:
+                    world.deployer = deployer(DeployerContext("local", folder))
                 try:
                     await test(world)
                 finally:
@@ -230,6 +236,7 @@ def in_world(test: Callable[[World], Coroutine[Any, Any, None]]) -> Callable[[],
     run.__name__ = test.__name__
     run.__doc__ = test.__doc__
     run.__module__ = test.__module__
+    run.scenario = test  # type: ignore[attr-defined]
     return run
 
 

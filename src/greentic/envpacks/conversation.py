@@ -267,8 +267,9 @@ class _Told:
 class _Streams:
     """The process and its streams."""
 
-    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], name: str) -> None:
         self._process = process
+        self._name = name
         self._transports: list[asyncio.BaseTransport] = []
         self._hearing: asyncio.Task[None] | None = None
 
@@ -276,7 +277,7 @@ class _Streams:
     @contextlib.asynccontextmanager
     async def of(cls, process: subprocess.Popen[bytes], told: _Told) -> Any:
         """The streams of `process`, which has ended when this ends."""
-        streams = cls(process)
+        streams = cls(process, told.name)
         try:
             await streams._open(told)
             yield streams
@@ -310,7 +311,7 @@ class _Streams:
         except asyncio.IncompleteReadError as error:
             return error.partial or None
         except asyncio.LimitOverrunError:
-            raise ProviderError(f"the executable said more than {ANSWER_BYTES:,} bytes in one line") from None
+            raise ProviderError(f"{self._name} said more than {ANSWER_BYTES:,} bytes in one line") from None
 
     async def cancel(self) -> None:
         """Tell the process that nobody waits any more, and wait until it has ended, but not for ever."""
@@ -373,7 +374,10 @@ class _Streams:
                 self._hearing.cancel()
                 await asyncio.gather(self._hearing, return_exceptions=True)
             for transport in self._transports:
-                transport.abort() if isinstance(transport, asyncio.WriteTransport) else transport.close()
+                if isinstance(transport, asyncio.WriteTransport) and transport.get_write_buffer_size():
+                    transport.abort()  # nobody is left to read it
+                else:
+                    transport.close()
             await asyncio.sleep(0)
             for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
                 if pipe is not None:

@@ -180,13 +180,16 @@ def read_file(path: Path, limit: int) -> bytes | None:
 
 def verified(folder: Path, name: str, wanted: PackFile) -> bytes:
     """The bytes of one file, which are those that the manifest names; CorruptDocument otherwise, InputOutput."""
-    data = read_file(folder / name, wanted.size)
+    try:
+        data = read_file(folder / name, wanted.size)
+    except SpecViolation:
+        data = b""  # larger than it may be
     if data is None:
         raise CorruptDocument(f"{folder / name} is missing", details={"path": str(folder / name)})
     if len(data) != wanted.size or content_digest(data) != wanted.digest:
         raise CorruptDocument(
             f"{folder / name} is not the file that the manifest names: its digest differs",
-            details={"path": str(folder / name), "expected": wanted.digest, "found": content_digest(data)},
+            details={"path": str(folder / name), "expected": wanted.digest},
             next_step="take the env-pack from where it was made; do not use this copy",
         )
     return data

@@ -18,6 +18,7 @@ from greentic.envpacks.deployer import (
     DesiredState,
     DrainReport,
     Explanation,
+    KeyRotation,
     Observation,
     Progress,
     Receipt,
@@ -146,6 +147,18 @@ class SubprocessDeployer:
         desired.revision(revision_id)
         token: str = await self._call("preview", silent, desired=desired, revision_id=revision_id, seconds=seconds)
         return token
+
+    async def trust_token(self, desired: DesiredState, deployment_id: str | None, seconds: int) -> str:
+        """A token that makes its bearer a trusted caller of its routers."""
+        token: str = await self._call(
+            "trust_token", silent, desired=desired, deployment_id=deployment_id, seconds=seconds
+        )
+        return token
+
+    async def rotate_keys(self, desired: DesiredState, progress: Progress = silent) -> KeyRotation:
+        """Have another key sign the cookies and tokens of its routers."""
+        rotation: KeyRotation = await self._call("rotate_keys", progress, desired=desired)
+        return rotation
 
     async def _call(self, verb: str, progress: Progress, *, at_least: float = 0.0, **arguments: Any) -> Any:
         context, manifest = self._context, self._executable.manifest

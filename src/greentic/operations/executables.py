@@ -50,7 +50,7 @@ def install(context: Context, environment_id: str, folder: Path, *, unsigned: bo
     trusted: tuple[PublicKey, ...] = ()
     try:
         environment = context.store.load(environment_id).environment
-        trusted = trust_root.present(environment, context.store.artifacts(environment_id)).trusted()
+        trusted = trust_root.present(environment, context.store.files(environment_id)).trusted()
     except NotFound:
         if not unsigned:
             raise

@@ -164,6 +164,15 @@ def _split(asked: Asked) -> dict[str, Any]:
     return found
 
 
+def _own_revisions(asked: Asked, environment: Environment) -> None:
+    if environment.deployment(asked.body.deployment_id) is None:
+        return  # and the engine says so
+    for entry in asked.body.entries:
+        found = environment.revision(entry.revision_id)
+        if found is not None and found.deployment_id != asked.body.deployment_id:
+            raise Conflict(f"the revision {entry.revision_id} belongs to another deployment")
+
+
 def _back(asked: Asked) -> dict[str, Any]:
     return {"updated_by": asked.by, **plain(asked.body)}
 
@@ -320,6 +329,7 @@ def _distrust(asked: Asked) -> dict[str, Any]:
 
 _GENERATIONS = ("previous_generation", "new_generation")
 _BINDING = _named("binding", "generation")
+_SPLIT = _with_environment("split", *_GENERATIONS)
 _TRANSITION = _with_environment("revision", "starting_lifecycle")
 _WORDS: Mapping[tuple[str, str], Words] = {
     ("env", "create"): Words(bodies.CreateEnvironment, _create, _environment, _of()),
@@ -331,7 +341,9 @@ _WORDS: Mapping[tuple[str, str], Words] = {
     ("revisions", "warm"): Words(bodies.WarmRevision, _warm, _TRANSITION, _transition("ready"), _as_expected),
     ("revisions", "drain"): Words(bodies.Nothing, _revision, _TRANSITION, _transition("draining")),
     ("revisions", "archive"): Words(bodies.Nothing, _revision, _TRANSITION, _transition("archived")),
-    ("traffic", "set"): Words(bodies.SetTraffic, _split, _with_environment("split", *_GENERATIONS), _moved),
+    ("traffic", "set"): Words(
+        bodies.SetTraffic, _split, _with_environment("split", *_GENERATIONS), _moved, _own_revisions
+    ),
     ("traffic", "rollback"): Words(bodies.RollbackTraffic, _back, _restored, _moved),
     ("env-packs", "add"): Words(bodies.PackBody, _bound, _part("binding"), _of("slot", "kind")),
     ("env-packs", "update"): Words(bodies.PackBody, _rebound, _BINDING, _of("slot", "kind")),

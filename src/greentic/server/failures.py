@@ -114,4 +114,6 @@ def _conflict(error: Conflict, *, seeds: bool) -> tuple[int, dict[str, Any]]:
 
 
 def _detailed(kind: str, error: GreenticError) -> tuple[int, dict[str, Any]]:
-    return STATUSES[kind], {"kind": kind, "detail": error.message}
+    # Clients of others show the detail alone, so the next step stands in it too.
+    detail = error.message if error.next_step is None else f"{error.message}; next: {error.next_step}"
+    return STATUSES[kind], {"kind": kind, "detail": detail}

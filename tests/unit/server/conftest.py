@@ -66,10 +66,20 @@ def operator_key(tmp_path, monkeypatch):
     return path
 
 
-@pytest.fixture
-def server(tmp_path):
-    with served(tmp_path) as found:
+@pytest.fixture(scope="session")
+def running(tmp_path_factory):
+    """One server for all tests; each gives it a store of its own."""
+    with served(tmp_path_factory.mktemp("server")) as found:
         yield found
+
+
+@pytest.fixture
+def server(running, tmp_path):
+    running.root = tmp_path
+    running.desk.store = FilesStore(tmp_path / "environments")
+    running.desk.doorkeeper = OpenDoor()
+    with contextlib.ExitStack() as running.closing:
+        yield running
 
 
 @pytest.fixture

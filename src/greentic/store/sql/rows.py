@@ -16,6 +16,7 @@ import hashlib
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from operator import eq
 from typing import Any
 
@@ -34,7 +35,9 @@ MEMBERS = ""
 """The section of the row that holds the members."""
 _BLOCK = 128
 """Elements that are hashed as one piece."""
-_ALWAYS = ("bundles", "messaging_endpoints", "revisions", "traffic_splits")
+_EMPTY = {
+    name: b'"%s":[]' % name.encode() for name in ("bundles", "messaging_endpoints", "revisions", "traffic_splits")
+}
 """The lists that stand in the document even when they are empty."""
 
 Row = tuple[str, int, bytes | None]
@@ -112,12 +115,11 @@ class Hashed:
 def _pieces(members: Mapping[str, bytes], sections: Mapping[str, Section]) -> Iterator[Piece]:
     opening = b"{"
     for name in sorted({*members, *(name for name, section in sections.items() if section.lines)}):
-        section = sections.get(name, _NONE)
-        if not section.lines:
-            yield b"%s%s:%s" % (opening, canonical_json(name), members[name])
+        lines = sections[name].lines if name in sections else ()
+        if not lines:
+            yield opening + members[name]
         else:
-            yield b"%s%s:[" % (opening, canonical_json(name))
-            lines = section.lines
+            yield opening + _named(name, b"[")
             for begin in range(0, len(lines), _BLOCK):
                 if begin:
                     yield b","
@@ -125,6 +127,20 @@ def _pieces(members: Mapping[str, bytes], sections: Mapping[str, Section]) -> It
             yield b"]"
         opening = b","
     yield b"}"
+
+
+def _members(values: Mapping[str, Any]) -> dict[str, bytes]:
+    """By name, the text of each member that is no long list: its name and its value."""
+    return {name: _named(name, canonical_json(value)) for name, value in values.items() if name not in SECTIONS}
+
+
+def _named(name: str, value: bytes) -> bytes:
+    return b"%s:%s" % (_quoted(name), value)
+
+
+@lru_cache(maxsize=256)
+def _quoted(name: str) -> bytes:
+    return canonical_json(name)
 
 
 def change(environment: Environment, before: State | None) -> Change:
@@ -156,10 +172,10 @@ def change(environment: Environment, before: State | None) -> Change:
             rows += found
         for name in SECTIONS:
             sections.setdefault(name, _NONE)
-        members = {name: canonical_json(value) for name, value in values.items() if name not in SECTIONS}
+        members = _members(values)
     except (PydanticSerializationError, ValueError) as error:
         raise SpecViolation("Malformed", f"the environment cannot be written as JSON: {error}") from None
-    written = b"{%s}" % b",".join(b"%s:%s" % (canonical_json(name), members[name]) for name in sorted(members))
+    written = b"{%s}" % b",".join(members[name] for name in sorted(members))
     if before is None or written != before.members:
         rows.append((MEMBERS, 0, written))
     hashed = Hashed(_with_empty(members), sections, None if before is None else before.hashed)
@@ -278,8 +294,7 @@ def _state(
             there = sorted((place, line) for place, line in found.items() if line is not None)
             sections[name] = Section(tuple(line for _, line in there), tuple(place for place, _ in there))
         values = from_json(members)
-        texts = {name: canonical_json(value) for name, value in values.items()}
-        hashed = Hashed(_with_empty(texts), sections, None if before is None else before.hashed)
+        hashed = Hashed(_with_empty(_members(values)), sections, None if before is None else before.hashed)
         if hashed.etag != etag:
             raise CorruptDocument(f"its digest is {hashed.etag}, it was written with {etag}")
         with unhurried_collector():
@@ -323,9 +338,7 @@ def _environment(values: Mapping[str, Any], sections: Mapping[str, Section], bef
 
 def text(state: State) -> bytes:
     """The canonical JSON of the document."""
-    values = from_json(state.members)
-    members = _with_empty({name: canonical_json(value) for name, value in values.items()})
-    found = _pieces(members, state.sections)
+    found = _pieces(_with_empty(_members(from_json(state.members))), state.sections)
     return b"".join(piece if isinstance(piece, bytes) else b",".join(piece) for piece in found)
 
 
@@ -339,4 +352,4 @@ def corrupt(environment_id: str, why: str) -> CorruptDocument:
 
 
 def _with_empty(members: Mapping[str, bytes]) -> dict[str, bytes]:
-    return {**dict.fromkeys(_ALWAYS, b"[]"), **members}
+    return {**_EMPTY, **members}

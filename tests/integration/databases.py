@@ -7,8 +7,10 @@ import pwd
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import time
+from contextlib import closing
 from pathlib import Path
 from tempfile import mkdtemp
 from uuid import uuid4
@@ -120,3 +122,15 @@ def server() -> Server:
     running = Server(place, found)
     running.start()
     return running
+
+
+def spoil(place: str, statement: str, *values: object) -> None:
+    """Carry out a statement behind the store's back."""
+    if place.endswith(".db"):
+        with closing(sqlite3.connect(place)) as connection, connection:
+            connection.execute(statement, values)
+        return
+    import psycopg
+
+    with psycopg.connect(place, autocommit=True) as connection:
+        connection.execute(statement.replace("?", "%s").replace("%'", "%%'") if values else statement, values or None)

@@ -59,17 +59,23 @@ def sealing() -> Seal:
     """Signs with the operator key, in environments that trust it. The key is loaded by the first head."""
 
     def seal(environment: Environment, sequence: int, hash: str, now: str) -> bytes | None:
-        # Where nobody is trusted, nobody can sign: such an environment does not even pay for loading a key.
-        if environment.trust_root is None or not environment.trust_root.keys:
-            return None
-        key = _operator_key(keys.location())
-        if key is None or find(environment.trust_root.keys, key.key_id) is None:
+        key = operator_key_of(environment)
+        if key is None:
             return None
         from greentic.trust import chain
 
         return chain.sign_head(key, environment.environment_id, sequence, hash, now).to_bytes()
 
     return seal
+
+
+def operator_key_of(environment: Environment) -> OperatorKey | None:
+    """The operator key, when there is one and the environment trusts it."""
+    # Where nobody is trusted, nobody can sign: such an environment does not even pay for loading a key.
+    if environment.trust_root is None or not environment.trust_root.keys:
+        return None
+    key = _operator_key(keys.location())
+    return None if key is None or find(environment.trust_root.keys, key.key_id) is None else key
 
 
 def prepare() -> None:

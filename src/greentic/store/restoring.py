@@ -13,6 +13,7 @@ from greentic.spec.errors import CorruptDocument, NotFound
 from greentic.spec.parsing import Payload
 from greentic.store import backup, document, folders, remains
 from greentic.store.backup import Rule
+from greentic.store.beside import FolderFiles
 from greentic.store.contract import Applied, Backup, Request
 from greentic.store.document import Record
 from greentic.store.files import FilesStore
@@ -166,7 +167,7 @@ def _chosen(
 
 def _as_restored(folder: Path, record: Record, present: Environment | None) -> Environment:
     backup = record.stored.environment
-    return policies.carried_over(backup, present or remains.of(folder, backup))
+    return policies.carried_over(backup, present or remains.of(FolderFiles(folder), backup))
 
 
 def _decoded(folder: Path, name: str) -> Record:

@@ -144,6 +144,8 @@ class SqliteDatabase:
     def close(self) -> None:
         """Let go of everything; the file is complete in itself afterwards."""
         with self._guard:
+            if self._closed:
+                return
             self._closed = True
             idle, self._idle = self._idle, []
         for connection in idle:

@@ -16,7 +16,7 @@ from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from greentic.engine.command import Command
 from greentic.spec.errors import (
@@ -33,7 +33,6 @@ from greentic.store.clock import Clock, timestamp, wall_clock
 from greentic.store.contract import (
     Applied,
     Authorize,
-    Backups,
     Complete,
     Effect,
     Files,
@@ -55,6 +54,9 @@ from greentic.store.sql.trail import SqlTrail
 from greentic.store.sql.view import Done, Job, Limits, Surroundings, View
 from greentic.store.verification import AuditReport, Head
 
+if TYPE_CHECKING:
+    from greentic.store.sql.backups import Notary, SqlBackups
+
 _EVERYTHING = ""
 """The lane of a database that has only one."""
 _REMEMBERED = 1_024
@@ -66,8 +68,8 @@ _PAUSES = (0.01, 0.05, 0.2, 0.5, 1.0)
 class SqlStore:
     """Environments in `database`, which the store closes with itself.
 
-    `clock` tells the time, `transition` decides, `authorize` allows, `seal` signs heads, `limits` bound what is kept.
-    `patience` is how many seconds an interrupted transaction is tried again.
+    `clock` tells the time, `transition` decides, `authorize` allows, `seal` signs heads, `notary` signs backups and
+    checks them, `limits` bound what is kept. `patience` is how many seconds an interrupted transaction is tried again.
     """
 
     def __init__(
@@ -78,6 +80,7 @@ class SqlStore:
         transition: Transition = engine_transition,
         authorize: Authorize = local_only,
         seal: Seal = nobody,
+        notary: Notary | None = None,
         limits: Limits | None = None,
         mint: EventId = events.event_id,
         patience: float = 10.0,
@@ -87,6 +90,7 @@ class SqlStore:
         self.clock = clock
         self.surroundings = Surroundings(mint, seal, limits or Limits(), transition)
         self._authorize = authorize
+        self._notary = notary
         self._patience = patience
         self._known: OrderedDict[str, State] = OrderedDict()
         self._guard = threading.Lock()
@@ -96,7 +100,7 @@ class SqlStore:
 
     def load(self, environment_id: str) -> Stored:
         """The newest committed state."""
-        with self._viewing(environment_id) as view:
+        with self.viewing(environment_id) as view:
             return self._whole(view).stored
 
     def apply(
@@ -156,7 +160,7 @@ class SqlStore:
         """What `apply` would answer now, without committing, recording or auditing anything."""
         attempt = self.attempt(command, request)
         expected = Precondition(expected_generation, if_match)
-        with self._viewing(command.environment_id) as view:
+        with self.viewing(command.environment_id) as view:
             done = view.rehearse(
                 attempt, transition=transition, expected=expected, complete=complete, over_damage=over_damage
             )
@@ -183,7 +187,7 @@ class SqlStore:
 
     def at(self, environment_id: str, generation: int) -> Stored:
         """The state of that generation, for as long as keys are kept."""
-        with self._viewing(environment_id) as view:
+        with self.viewing(environment_id) as view:
             stored = self._whole(view).stored
             if stored.generation == generation:
                 return stored
@@ -239,7 +243,7 @@ class SqlStore:
     def would_maintain(self, command: Command) -> Stored:
         """The environment that `maintain` would run on; its refusals, with nothing recorded."""
         attempt = self.attempt(command, None)
-        with self._viewing(command.environment_id) as view:
+        with self.viewing(command.environment_id) as view:
             stored = self._whole(view).stored
             demand(attempt)
             return stored
@@ -281,9 +285,11 @@ class SqlStore:
             raise missing(environment_id)
         return self.audit(environment_id).verify(Head(*found[0]))
 
-    def backups(self) -> Backups:
+    def backups(self) -> SqlBackups:
         """Its backups."""
-        raise NotImplementedYet("backups of a database are not there yet")
+        from greentic.store.sql.backups import SqlBackups
+
+        return SqlBackups(self, self._notary)
 
     def subscribe(self, listener: Listener) -> Callable[[], None]:
         """Call `listener` after each change; returns what ends that."""
@@ -315,6 +321,11 @@ class SqlStore:
         waiting = Waiting(command.environment_id, (command.idempotency_key,), job)
         self._lanes.put(command.environment_id if self.database.lanes else _EVERYTHING, waiting)
         return waiting.future
+
+    def settled(self, command: Command, job: Callable[[View], Done]) -> Applied:
+        """What `job` came to when it had its turn."""
+        applied: Applied = self.enqueue(command, job).result()
+        return applied
 
     def _dated(self, attempt: Attempt) -> Attempt:
         """The attempt at the time of its turn: time went by while others had theirs."""
@@ -378,7 +389,8 @@ class SqlStore:
         return [(waiting, _told(end)) for waiting, end in ends]
 
     @contextmanager
-    def _viewing(self, environment_id: str) -> Iterator[View]:
+    def viewing(self, environment_id: str) -> Iterator[View]:
+        """The environment as it stands, for looking at."""
         name = checked(environment_id)
         with self.database.reading() as connection:
             view = View(connection, name, self.surroundings)

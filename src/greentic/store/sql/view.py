@@ -7,9 +7,11 @@ their statements and their one sync.
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping
+import zlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -33,6 +35,8 @@ from greentic.store.sql.rows import State
 
 _UNBOUND = Precondition(None, None)
 _ELEMENTS = ("env_id", "section", "position", "generation", "data")
+_AUDIT = ("env_id", "sequence", "line")
+_FILES = ("env_id", "path", "digest", "data")
 _LEDGER = ("env_id", "key", "fingerprint", "generation", "etag", "sequence", "stored_at", "record")
 
 
@@ -111,6 +115,8 @@ class View:
         self._seal_due: str | None = None
         self._elements: list[tuple[str, int, int, bytes | None]] = []
         self._lines: list[tuple[int, bytes]] = []
+        self._later: list[tuple[str, tuple[Any, ...]]] = []
+        self._anew = False
         self._records: list[tuple[bytes, str, int, str, int, str, bytes]] = []
         self.announced = 0
 
@@ -183,6 +189,37 @@ class View:
         """Write something that means nothing."""
         self._connection.insert("probes", ("name", "moment"), [("probe", now)], key=("name",))
 
+    def later(self, statement: str, *values: Any) -> None:
+        """Carry out a statement of the store's own when what the attempts left is written."""
+        self._later.append((statement, values))
+
+    def query(self, statement: str, *values: Any) -> Sequence[tuple[Any, ...]]:
+        """Ask something of the store's own."""
+        return self._connection.query(statement, *values)
+
+    def verified(self) -> State:
+        """The present state, read anew from its rows; NotFound, CorruptDocument."""
+        if not self.exists:
+            raise missing(self.environment_id)
+        self.write()
+        return self.at(self.generation, self._etag)
+
+    def all_files(self) -> tuple[str, ...]:
+        """The paths of all files beside the document, in order."""
+        self.write()
+        found = self._connection.query("SELECT path FROM files WHERE env_id = ?", self.environment_id)
+        return tuple(sorted(str(path) for (path,) in found))
+
+    def adopt(self, lines: Sequence[tuple[int, bytes]], newest: Entry) -> None:
+        """Begin the log of an environment that does not exist yet with entries from elsewhere, `newest` the last."""
+        self._lines = [*lines]
+        self.sequence, self.hash = newest.sequence, newest.hash
+        self.audit_from = lines[0][0]
+
+    def disown(self) -> None:
+        """Forget what was adopted."""
+        self._lines, self.sequence, self.hash, self.audit_from = [], 0, GENESIS, 1
+
     def carry_out(
         self,
         attempt: Attempt,
@@ -218,6 +255,8 @@ class View:
             self._elements += [(section, place, generation, data) for section, place, data in change.rows]
             self._files.update(files)
             self._derive(before, environment)
+            if self.damage is not None:
+                self._put_aside(attempt)
             self.state, self.damage, self.exists = state, None, True
             self.generation, self._etag = generation, state.stored.etag
             self._seal_due, self.announced = attempt.now, generation
@@ -326,30 +365,50 @@ class View:
         names = {str(path) for (path,) in found} | {path for path in self._files if path.startswith(begin)}
         return tuple(sorted(path for path in names if self._files.get(path, b"") is not None))
 
-    @property
-    def dirty(self) -> bool:
-        """Whether there is anything to write."""
-        return bool(self._lines)
-
     def flush(self, database: Database) -> None:
-        """Write what the attempts left."""
-        if not self.dirty:
+        """Write what the attempts left; nothing when they left nothing."""
+        if self.sequence == self._beginning[1]:
             return
-        connection, name = self._connection, self.environment_id
         self._sealed = self._signed()
-        connection.insert("elements", _ELEMENTS, [(name, *one) for one in self._elements])
-        connection.insert("ledger", _LEDGER, [(name, *one) for one in self._records])
-        connection.insert("audit", ("env_id", "sequence", "line"), [(name, *one) for one in self._lines])
-        kept = [(path, data) for path, data in self._files.items() if data is not None]
-        written = [(name, path, hashlib.sha256(data).hexdigest(), data) for path, data in kept]
-        connection.insert("files", ("env_id", "path", "digest", "data"), written, key=("env_id", "path"))
-        for path, data in self._files.items():
-            if data is None:
-                connection.query("DELETE FROM files WHERE env_id = ? AND path = ?", name, path)
+        self.write()
         self._tidy()
         self._write_row()
         if self.announced:
-            database.announce(connection, name, self.announced)
+            database.announce(self._connection, self.environment_id, self.announced)
+
+    def write(self) -> None:
+        """Write all of it but the environment's own row, so that statements see it."""
+        connection, name = self._connection, self.environment_id
+        if self._anew:
+            connection.query("DELETE FROM elements WHERE env_id = ?", name)
+            self._anew = False
+        connection.insert("elements", _ELEMENTS, [(name, *one) for one in self._elements])
+        connection.insert("ledger", _LEDGER, [(name, *one) for one in self._records])
+        connection.insert("audit", _AUDIT, [(name, *one) for one in self._lines])
+        kept = [(path, data) for path, data in self._files.items() if data is not None]
+        written = [(name, path, hashlib.sha256(data).hexdigest(), data) for path, data in kept]
+        connection.insert("files", _FILES, written, key=("env_id", "path"))
+        for path, data in self._files.items():
+            if data is None:
+                connection.query("DELETE FROM files WHERE env_id = ? AND path = ?", name, path)
+        for statement, values in self._later:
+            connection.query(statement, *values)
+        for done in (self._elements, self._records, self._lines, self._files, self._later):
+            done.clear()
+
+    def _put_aside(self, attempt: Attempt) -> None:
+        """Keep the rows that could not be trusted as a backup of their own, and begin anew without them."""
+        found = self._connection.query(
+            "SELECT section, position, generation, data FROM elements WHERE env_id = ? ORDER BY 1, 2, 3",
+            self.environment_id,
+        )
+        kept = [[*row[:3], None if row[3] is None else base64.b64encode(bytes(row[3])).decode()] for row in found]
+        data = zlib.compress(to_json({"etag": self._etag, "elements": kept}))
+        digest = hashlib.sha256(data).hexdigest()
+        row = (self.environment_id, self._surroundings.mint(attempt.moment), attempt.now, self.generation, "damaged")
+        marks = ", ".join("?" * 10)
+        self.later(f"INSERT INTO backups VALUES ({marks})", *row, self._etag, len(data), digest, data, None)  # noqa: S608
+        self._anew, self.history_from = True, self.generation + 1
 
     def _write_row(self) -> None:
         values = (self.generation, self._etag, self.sequence, self.hash, self.audit_from, self.history_from)

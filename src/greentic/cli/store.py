@@ -91,11 +91,11 @@ def serve(
     **settings: Any,
 ) -> Any:
     """Serve environments over HTTP until Ctrl-C or SIGTERM (docs/store-server.md)."""
+    from greentic.operations.backup_signing import OperatorNotary
     from greentic.operations.heads import sealing
     from greentic.server.serving import Settings
     from greentic.server.serving import serve as run
-    from greentic.spec.errors import NotImplementedYet
-    from greentic.store.files import FilesStore
+    from greentic.store.sql.store import Limits, open_store
 
     logging.basicConfig(
         level=os.environ.get("GREENTIC_LOG", "INFO").upper(), format="%(asctime)s %(levelname)s %(message)s"
@@ -103,14 +103,14 @@ def serve(
     place = str(need(db, "option '--db'"))
     if operator_key is not None:
         os.environ["GTC_OPERATOR_KEY_PATH"] = str(operator_key)
-    if audit_max_rows_per_env is not None:
-        raise NotImplementedYet("a folder of environments keeps its whole audit log")
-    run(
-        FilesStore(Path(place), seal=sealing()),
-        Settings(bind=bind, **settings),
-        lambda url: invocation.progress(f"serving {place} at {url}"),
-    )
-    return {"db": place}
+    limits = Limits(audit_rows=audit_max_rows_per_env)
+    database = open_store(place, seal=sealing(), notary=OperatorNotary(), limits=limits)
+    shown = database.database.place
+    try:
+        run(database, Settings(bind=bind, **settings), lambda url: invocation.progress(f"serving {shown} at {url}"))
+    finally:
+        database.close()
+    return {"db": shown}
 
 
 @store.group(cls=Noun)

@@ -204,7 +204,7 @@ class Exchange:
         assert decision.promise is not None
         hint = deployment.digest(b"s" + session)
         if pins.local is None:
-            self._gateway.spawn(self._ask_session(session, hint, decision))
+            self._gateway.spawn(self._ask_session(session, hint, decision, self._gateway.table))
             return
         now = time.time()
         admissible = deployment.admissible(now)
@@ -216,13 +216,13 @@ class Exchange:
                 self._pinning = hint
         self._begin(in_session(deployment, decision, pin, now))
 
-    async def _ask_session(self, session: bytes, hint: bytes, decision: Decision) -> None:
-        """`_in_session` with a store that has to be waited for. A table that came meanwhile counts: nothing goes by an
-        older one once its successor is acknowledged.
+    async def _ask_session(self, session: bytes, hint: bytes, decision: Decision, table: CompiledTable | None) -> None:
+        """`_in_session` with a store that has to be waited for; `decision` goes by `table`. A table that came meanwhile
+        counts (one may have come before this begins): nothing goes by an older one once its successor is acknowledged.
         """
         gateway = self._gateway
         for _ in range(_TABLES_ASKED):
-            table, deployment, pins = gateway.table, self.deployment, gateway.pins
+            deployment, pins = self.deployment, gateway.pins
             assert deployment is not None
             assert decision.promise is not None
             pin = await pins.ask(deployment, hint, decision.promise if self.trusted else None)
@@ -233,6 +233,7 @@ class Exchange:
                 decision = in_session(deployment, decision, pin, time.time())
                 break
             try:
+                table = gateway.table
                 facts, decision = self._route()
             except Refusal as refusal:
                 self.fail(refusal)

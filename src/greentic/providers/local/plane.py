@@ -415,7 +415,7 @@ class DataPlane:
     def _wanted(self, revision_id: str) -> bool:
         revision = self.desired.environment.revision(revision_id)
         present = revision is not None and revision.lifecycle in PRESENT and revision_id not in self._ended
-        return present or revision_id in self._warming
+        return present or revision_id in self._warming or revision_id in self._drain_ends
 
     def _start_present(self, revisions: Iterable[Revision]) -> list[Worker]:
         """Start what is meant to exist and does not. Those that requests can be for and that are on their first way up:

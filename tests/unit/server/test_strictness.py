@@ -16,7 +16,7 @@ from greentic.spec.verbs import VERBS
 def raw(server, path, content, *, method="POST", **headers):
     server.keys = getattr(server, "keys", 0) + 1
     named = {"content-type": "application/json", "idempotency-key": f"raw{server.keys}", **headers}
-    with httpx2.Client(base_url=server.url, trust_env=False) as client:
+    with httpx2.Client(base_url=server.url, trust_env=False, verify=False) as client:
         return client.request(method, path.lstrip("/"), content=content, headers=named)
 
 

@@ -230,7 +230,7 @@ def _json(response: httpx2.Response) -> Any:
 
 def _verification(origin: Origin) -> ssl.SSLContext | bool:
     if not origin.url.startswith("https:"):
-        return True
+        return False  # there is nothing to verify, and reading the system's authorities takes its time
     try:
         context = ssl.create_default_context(cafile=None if origin.ca is None else str(origin.ca))
         context.minimum_version = ssl.TLSVersion.TLSv1_2

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +16,7 @@ from greentic.cli.nouns import Noun
 
 if TYPE_CHECKING:
     from greentic.spec.store_access import TokenEntry
+    from greentic.store.contract import ServedStore
 
 
 @click.group(cls=Noun)
@@ -37,7 +40,7 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
     "--db",
     envvar="GREENTIC_STORE_DB",
     metavar="WHERE",
-    help="A folder of environments, as they are kept on one machine.",
+    help="A SQLite file, postgresql://…, or a folder of environments as one machine keeps them.",
 )
 @click.option(
     "--operator-key",
@@ -91,11 +94,8 @@ def serve(
     **settings: Any,
 ) -> Any:
     """Serve environments over HTTP until Ctrl-C or SIGTERM (docs/store-server.md)."""
-    from greentic.operations.backup_signing import OperatorNotary
-    from greentic.operations.heads import sealing
     from greentic.server.serving import Settings
     from greentic.server.serving import serve as run
-    from greentic.store.sql.store import Limits, open_store
 
     logging.basicConfig(
         level=os.environ.get("GREENTIC_LOG", "INFO").upper(), format="%(asctime)s %(levelname)s %(message)s"
@@ -103,14 +103,44 @@ def serve(
     place = str(need(db, "option '--db'"))
     if operator_key is not None:
         os.environ["GTC_OPERATOR_KEY_PATH"] = str(operator_key)
-    limits = Limits(audit_rows=audit_max_rows_per_env)
-    database = open_store(place, seal=sealing(), notary=OperatorNotary(), limits=limits)
-    shown = database.database.place
+    with _opened(place, audit_max_rows_per_env) as opened:
+        run(
+            opened, Settings(bind=bind, **settings), lambda url: invocation.progress(f"serving {_safe(place)} at {url}")
+        )
+    return {"db": _safe(place)}
+
+
+@contextmanager
+def _opened(place: str, audit_rows: int | None) -> Iterator[ServedStore]:
+    """The store at `place`: a folder that is there (or a name that ends with a slash), else a database."""
+    from greentic.operations.heads import sealing
+    from greentic.spec.errors import NotImplementedYet
+
+    if place.endswith("/") or Path(place).is_dir():
+        from greentic.store.files import FilesStore
+
+        if audit_rows is not None:
+            raise NotImplementedYet("a folder of environments keeps its whole audit log")
+        yield FilesStore(Path(place), seal=sealing())
+        return
+    from greentic.operations.backup_signing import OperatorNotary
+    from greentic.store.sql.store import Limits, open_store
+
+    opened = open_store(place, seal=sealing(), notary=OperatorNotary(), limits=Limits(audit_rows=audit_rows))
     try:
-        run(database, Settings(bind=bind, **settings), lambda url: invocation.progress(f"serving {shown} at {url}"))
+        yield opened
     finally:
-        database.close()
-    return {"db": shown}
+        opened.close()
+
+
+def _safe(place: str) -> str:
+    """`place` without a password that may stand in a URL."""
+    from urllib.parse import urlsplit
+
+    if "://" not in place:
+        return place
+    parts = urlsplit(place)
+    return f"{parts.scheme}://{parts.hostname or ''}{parts.path}"
 
 
 @store.group(cls=Noun)

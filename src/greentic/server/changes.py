@@ -102,17 +102,16 @@ async def _carried_out(
         None if change.target is None else partial(_target, change.target, command.environment_id, payload),
     )
     rehearsed = ours and request.query_params.get("dry_run") == "true"
-    carry_out = desk.store.plan if rehearsed else desk.store.apply
-    applied = await desk.in_thread(
-        partial(
-            carry_out,
-            command,
-            expected_generation=generation,
-            if_match=if_match,
-            complete=complete,
-            request=asked,
-        )
-    )
+    how: dict[str, Any] = {
+        "expected_generation": generation,
+        "if_match": if_match,
+        "complete": complete,
+        "request": asked,
+    }
+    if rehearsed:
+        applied = await desk.in_thread(partial(desk.store.plan, command, **how))
+    else:
+        applied = await desk.applied(command, **how)
     if rehearsed and not applied.replayed:
         told: dict[str, Any] = {"result": applied.result, "etag": applied.etag, "generation": applied.generation}
     else:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import anyio
 from anyio import to_thread
@@ -19,7 +21,7 @@ from greentic.server.exchange import MAX_BODY_BYTES
 from greentic.spec.errors import GreenticError
 from greentic.store import contract
 from greentic.store.clock import timestamp, wall_clock
-from greentic.store.contract import ServedStore
+from greentic.store.contract import Applied, ServedStore
 
 Value = TypeVar("Value")
 THREADS = 64
@@ -65,6 +67,13 @@ class Desk:
         if self._threads is None:
             self._threads = anyio.CapacityLimiter(THREADS)
         return await to_thread.run_sync(work, limiter=self._threads)
+
+    async def applied(self, command: Command, **how: Any) -> Applied:
+        """What `apply` of the store answers. A store that takes changes together is not given a thread for each."""
+        submit: Callable[..., Future[Applied]] | None = getattr(self.store, "submit", None)
+        if submit is None:
+            return await self.in_thread(lambda: self.store.apply(command, **how))
+        return await asyncio.shield(asyncio.wrap_future(submit(command, **how)))
 
     def changed(self, environment_id: str) -> None:
         """Tell those who watch."""

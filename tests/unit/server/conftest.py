@@ -18,6 +18,7 @@ from greentic.server.doors import OpenDoor
 from greentic.server.serving import Settings, configured
 from greentic.store.files import FilesStore
 from greentic.store.remote import Origin, RemoteStore
+from greentic.store.sql.store import open_store
 
 
 @dataclass
@@ -76,9 +77,10 @@ def running(tmp_path_factory):
 @pytest.fixture
 def server(running, tmp_path):
     running.root = tmp_path
-    running.desk.store = FilesStore(tmp_path / "environments")
+    running.desk.store = open_store(str(tmp_path / "store.db"))
     running.desk.doorkeeper = OpenDoor()
     with contextlib.ExitStack() as running.closing:
+        running.closing.callback(running.desk.store.close)
         yield running
 
 

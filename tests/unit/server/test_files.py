@@ -5,6 +5,16 @@ from __future__ import annotations
 import pytest
 
 from greentic.spec.errors import InvalidArgument
+from greentic.store.files import FilesStore
+
+
+@pytest.fixture
+def env(server):
+    """A server over a folder, with the environment `local`."""
+    server.desk.store = FilesStore(server.root / "environments")
+    body = {"env_id": "local", "name": "local", "host_config": {"env_id": "local"}}
+    assert server.ask("POST", "/environments", body).status_code == 200
+    return server
 
 
 def test_files_that_are_meant_to_be_seen(env):

@@ -126,12 +126,12 @@ class TestRevisions:
         assert (body["revision_id"], body["failed_checks"]) == (ONE, ["route-table"])
         assert body["message"] == "no route"
         assert ok(env.ask("GET", ENV))["generation"] == before + 1
-        again = env.ask("POST", f"{ENV}/revisions/{ONE}/warm", asked, key="gate")
-        assert (again.status_code, again.content) == (422, first.content)
-        assert ok(env.ask("GET", ENV))["generation"] == before + 1
         event = ok(env.ask("GET", f"{ENV}/audit"))["events"][-1]
         assert event["target"]["lifecycle_to"] == "failed"
         assert event["result"]["outcome"] == "error"
+        again = env.ask("POST", f"{ENV}/revisions/{ONE}/warm", asked, key="gate")
+        assert (again.status_code, again.content) == (422, first.content)
+        assert ok(env.ask("GET", ENV))["generation"] == before + 1
 
     def test_archive_with_traffic(self, env):
         deployment = deployed(env)

@@ -317,7 +317,8 @@ class ClientConnection(asyncio.Protocol):
             return
         else:
             self.enter(HEADER if self._reader.in_head else IDLE)
-        self.resume_reading()
+        if self._read_pauses:
+            self.resume_reading()
         if self._held is not None and self._current is None:
             held, self._held = self._held, None
             if held:

@@ -9,10 +9,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from greentic.router.cookie import MAX_AGE_SECONDS, CookieMint
-from greentic.router.keys import Verified
+from greentic.router.keys import Hash, Verified
 from greentic.router.limits import Limits
 from greentic.router.matching import Matcher
 from greentic.router.pins import Pin, PinScope
@@ -22,19 +21,6 @@ from greentic.router.table import SLOTS, DeploymentRow, RoutingTable
 from greentic.router.trust import Trust
 
 _DIGEST_BYTES = 16
-
-
-class Hasher(Protocol):
-    """A keyed hash that has taken in what is common to all keys."""
-
-    def copy(self) -> Hasher:
-        """One that goes on by itself."""
-
-    def update(self, data: bytes, /) -> None:
-        """Take `data` in."""
-
-    def digest(self) -> bytes:
-        """Of all that was taken in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +74,7 @@ class CompiledDeployment:
     shape: tuple[object, ...]
     mint: CookieMint
     known: Known
-    hasher: Hasher
+    hasher: Hash
     """BLAKE2b (RFC 7693) keyed with the environment's slot secret, after the deployment's id."""
     scope: PinScope
     open: Mapping[str, int]

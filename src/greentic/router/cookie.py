@@ -12,7 +12,7 @@ import json
 import re
 from typing import Final
 
-from greentic.router.keys import KeyRing, SigningKey, Verified, decode, encode
+from greentic.router.keys import Hash, KeyRing, SigningKey, Verified, decode, encode
 from greentic.router.pins import Pin
 
 COOKIE_LIMIT: Final = 1024
@@ -70,20 +70,22 @@ class CookieMint:
         """The keys that cookies of this deployment are signed with."""
         return self._ring
 
-    def _head(self, revision_id: str, generation: int) -> bytes:
+    def _head(self, revision_id: str, generation: int) -> tuple[bytes, Hash]:
+        """How the payload of such a pin begins, and the signature begun with it."""
         fixed = {"e": self._env_id, "t": self._tenant, "d": self._deployment_id, "r": revision_id, "g": generation}
         fixed["k"] = self._key.kid
         text = json.dumps(fixed, separators=(",", ":")).encode()[:-1] + b","
         # Blanks are free in JSON: with them the head's base64 is whole and can be made once.
-        return encode(text + b" " * (-len(text) % 3))
+        head = encode(text + b" " * (-len(text) % 3))
+        return head, self._key.begun(head)
 
     def issue(self, pin: Pin) -> bytes:
         """A cookie value that makes the promise `pin`."""
-        head = self._heads.get(pin.revision_id) if pin.generation == self._generation else None
-        if head is None:
-            head = self._head(pin.revision_id, pin.generation)
-        payload = head + encode(b'"x":%d,"s":%d}' % (pin.expires, pin.slot))
-        return payload + b"." + encode(self._key.sign(payload))
+        revision_id, generation, expires, slot = pin
+        known = self._heads.get(revision_id) if generation == self._generation else None
+        head, begun = known or self._head(revision_id, generation)
+        tail = encode(b'"x":%d,"s":%d}' % (expires, slot))
+        return b"%b%b.%b" % (head, tail, encode(self._key.sign(tail, begun)))
 
     def read(self, value: bytes) -> Pin | None:
         """The pin of `value`; None when it is not a genuine cookie of this environment, tenant and

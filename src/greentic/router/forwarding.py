@@ -62,7 +62,7 @@ class Exchange:
         "_tunnel",
         "_upstream",
         "_waits_at",
-        "answered",
+        "answered_after",
         "began",
         "caller",
         "client",
@@ -116,7 +116,7 @@ class Exchange:
         self._over = False
         self._stamp = False
         self.facts: Facts | None = None
-        self.selected_at = self.answered = 0.0
+        self.selected_at = self.answered_after = 0.0
         self.error: str | None = None
         self.sent_before = client.sent
         self._pinning: bytes | None = None
@@ -170,7 +170,14 @@ class Exchange:
         self.selected_at = now = time.time()
         self.trusted = trusted = self.caller.trusted or (head.said is not None and self._shows_trust(table, now))
         self.facts = facts = facts_of(head, deployment, trusted=trusted)
-        return facts, _selected(deployment, table, facts, now)
+        try:
+            return facts, select(deployment, table.source.keys, facts, now)
+        except Denied as error:
+            raise Refusal(403, "preview-refused", error.message) from None
+        except NotFound as error:
+            raise Refusal(404, "revision-not-served", error.message) from None
+        except Conflict as error:
+            raise Refusal(503, "no-revision", error.message) from None
 
     def _shows_trust(self, table: CompiledTable, now: float) -> bool:
         assert self.head.said is not None
@@ -381,6 +388,7 @@ class Exchange:
         request = self.head
         if not head.onward:
             head.onward = response_onward(head)
+            head.streams = head.content_type.startswith(STREAM_TYPES)
         lines = [head.onward]
         if head.length is None and status != 204 and request.method != b"HEAD" and status != 304:
             if request.modern:
@@ -401,10 +409,10 @@ class Exchange:
         self._add_stamps(lines)
         if self._pinning is not None:
             self._accepted(status)
-        self.answered = answered = time.monotonic()
+        self.answered_after = time.monotonic() - self.began
         if self._tally is not None:
-            self._tally.answered(status, answered - self.began)
-        self.client.enter(STREAMING if head.content_type.startswith(STREAM_TYPES) else RESPONDING)
+            self._tally.answered(status, self.answered_after)
+        self.client.enter(STREAMING if head.streams else RESPONDING)
         lines += (b"", b"")
         return b"\r\n".join(lines)
 
@@ -424,7 +432,9 @@ class Exchange:
     def _cookie(self, decision: Decision, promise: Pin) -> bytes:
         assert self.deployment is not None
         gateway, former = self._gateway, decision.former
-        gateway.tally(promise.revision_id).pins.given(promise.expires)
+        # The tally is that of the promised revision: it serves the request.
+        tally = self._tally or gateway.tally(promise.revision_id)
+        tally.pins.given(promise.expires)
         if former is not None:
             gateway.tally(former.revision_id).pins.returned(former.expires)
         return self.deployment.cookie_line(promise, secure=self.caller.secure)
@@ -453,7 +463,7 @@ class Exchange:
         self._accepted(101)
         lines += (b"", rest)
         head_bytes = b"\r\n".join(lines)
-        self.answered = time.monotonic()
+        self.answered_after = time.monotonic() - self.began
         if self._tally is not None:
             self._tally.upgraded += 1
         tunnel = Tunnel(self, upstream, websocket=head.upgrade.lower() == b"websocket")
@@ -559,7 +569,7 @@ class Exchange:
         self._over = True
         self._pending = []
         tally, self._tally = self._tally, None
-        began, answered, client, deployment = self.began, self.answered, self.client, self.deployment
+        client, deployment = self.client, self.deployment
         method = host = path = b""
         if hasattr(self, "head"):
             head = self.head
@@ -569,8 +579,8 @@ class Exchange:
             self.request_id,
             time.time(),
             self.selected_at,
-            time.monotonic() - began,
-            answered - began if answered else 0.0,
+            time.monotonic() - self.began,
+            self.answered_after,
             self.status,
             self.error,
             self.caller.address,
@@ -603,17 +613,6 @@ class Exchange:
         """The client keeps up again."""
         if self._upstream is not None:
             self._upstream.resume_reading()
-
-
-def _selected(deployment: CompiledDeployment, table: CompiledTable, facts: Facts, now: float) -> Decision:
-    try:
-        return select(deployment, table.source.keys, facts, now)
-    except Denied as error:
-        raise Refusal(403, "preview-refused", error.message) from None
-    except NotFound as error:
-        raise Refusal(404, "revision-not-served", error.message) from None
-    except Conflict as error:
-        raise Refusal(503, "no-revision", error.message) from None
 
 
 def worker_busy() -> Refusal:

@@ -73,14 +73,12 @@ def request_bytes(head: RequestHead, request_id: bytes, caller: Caller, *, trust
         head.onward_of = caller
     if trusted and head.said is not None and (user := head.said.get(b"x-greentic-user")) is not None:
         request_id += b"\r\nX-Greentic-User: " + user
-    return b"%b %b%b%b\r\n\r\n" % (head.method, head.target, head.onward, request_id)
+    return b"".join((head.method, b" ", head.target, head.onward, request_id, b"\r\n\r\n"))
 
 
 def _request_onward(head: RequestHead, caller: Caller) -> bytes:
     host_field = head.host_field or b"localhost"
-    lines = [b" HTTP/1.1", b"Host: " + host_field]
-    lines += head.lines
-    lines += caller.lines(host_field)
+    lines = [b" HTTP/1.1", b"Host: " + host_field, *head.lines, *caller.lines(host_field)]
     if head.traceparent:
         lines.append(b"traceparent: " + head.traceparent)
         lines += [b"tracestate: " + state for state in head.tracestate]
@@ -102,8 +100,7 @@ def _request_onward(head: RequestHead, caller: Caller) -> bytes:
 
 def response_onward(head: ResponseHead) -> bytes:
     """What every client is told of a response, whoever asked: status, fields, length, Via."""
-    lines = [STATUS_LINES[head.status]]
-    lines += head.lines
+    lines = [STATUS_LINES[head.status], *head.lines]
     if head.length is not None and head.status != 204:
         lines.append(b"Content-Length: %d" % head.length)
     if head.status == 426 and head.upgrade:

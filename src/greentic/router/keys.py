@@ -11,7 +11,7 @@ import binascii
 import hashlib
 from dataclasses import dataclass
 from hmac import compare_digest
-from typing import Final, Generic, TypeVar
+from typing import Final, Generic, Protocol, TypeVar
 
 SECRET_BYTES: Final = 32
 RING_LIMIT: Final = 4
@@ -19,6 +19,20 @@ RING_LIMIT: Final = 4
 VERIFIED_LIMIT: Final = 8192
 
 T = TypeVar("T")
+
+
+class Hash(Protocol):
+    """A hash that goes on (`hashlib` names no type for it)."""
+
+    def copy(self) -> Hash:
+        """Another that stands where this one stands."""
+
+    def update(self, data: bytes, /) -> None:
+        """Take `data` in."""
+
+    def digest(self) -> bytes:
+        """Of all that was taken in."""
+
 
 _URL_SAFE = bytes.maketrans(b"+/", b"-_")
 _STANDARD = bytes.maketrans(b"-_+/=", b"+/!!!")
@@ -50,9 +64,15 @@ class SigningKey:
         self._inner = hashlib.sha256(block.translate(_INNER_PAD))
         self._outer = hashlib.sha256(block.translate(_OUTER_PAD))
 
-    def sign(self, message: bytes) -> bytes:
-        """HMAC-SHA256 of `message`: 32 bytes."""
+    def begun(self, message: bytes) -> Hash:
+        """A signature begun with `message`, for `sign` to go on from as often as it likes."""
         inner = self._inner.copy()
+        inner.update(message)
+        return inner
+
+    def sign(self, message: bytes, begun: Hash | None = None) -> bytes:
+        """HMAC-SHA256 of `message`, after what `begun` began with: 32 bytes."""
+        inner = (begun or self._inner).copy()
         inner.update(message)
         outer = self._outer.copy()
         outer.update(inner.digest())

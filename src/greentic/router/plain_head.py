@@ -34,8 +34,8 @@ def plain_head(data: bytes, limits: Limits) -> RequestHead | None:
     if not data.endswith(END) or len(data) > limits.max_header_bytes:
         return None
     # Where another head or a body follows, there is an empty line in the middle, which is not plain.
-    begin, *lines, _, _ = data.split(b"\r\n")
-    first = _LINE.fullmatch(begin)
+    lines = data[: -len(END)].split(b"\r\n")
+    first = _LINE.fullmatch(lines.pop(0))
     if first is None or len(lines) > limits.max_headers:
         return None
     head = RequestHead()

@@ -5,10 +5,11 @@ from __future__ import annotations
 
 class ResponseHead:
     """A response head as read from a worker; `lines` are the fields that go on as they came. Responses that repeat it
-    share it. `onward` is what every client is told of it, empty until first needed.
+    share it. `onward` is what every client is told of it, empty until first needed; `streams` comes with it: whether
+    its body may be silent for long.
     """
 
-    __slots__ = ("chunked", "content_type", "length", "lines", "onward", "status", "upgrade", "via")
+    __slots__ = ("chunked", "content_type", "length", "lines", "onward", "status", "streams", "upgrade", "via")
 
     def __init__(self) -> None:
         self.status = 0
@@ -19,3 +20,4 @@ class ResponseHead:
         self.upgrade = b""
         self.via = b""
         self.onward = b""
+        self.streams = False

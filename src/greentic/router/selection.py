@@ -133,7 +133,8 @@ def in_session(deployment: CompiledDeployment, decision: Decision, pin: Pin | No
 
 
 def _promise(deployment: CompiledDeployment, revision: CompiledRevision, slot: int, now: float) -> Pin:
-    return Pin(revision.revision_id, deployment.generation, int(now) + deployment.pin_seconds, slot)
+    # As `Pin(…)` does, without its detour: every new visitor gets one.
+    return tuple.__new__(Pin, (revision.revision_id, deployment.generation, int(now) + deployment.pin_seconds, slot))
 
 
 def _previewed(deployment: CompiledDeployment, keys: KeyRing, token: bytes, now: float) -> CompiledRevision:

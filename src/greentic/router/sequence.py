@@ -135,7 +135,7 @@ class VisitorSequence:
     it comes to any twice: when some of the slots are given to another revision, so is that share of the visitors.
     """
 
-    __slots__ = ("_computed", "_next", "_period", "_phase", "_position", "_slots")
+    __slots__ = ("_computed", "_period", "_phase", "_position", "_slots")
 
     def __init__(
         self,
@@ -153,8 +153,7 @@ class VisitorSequence:
             if open_to_visitors[owner]:
                 spans[owner].append((start, length))
             start += length
-        self._slots = [_Slots(own) for own in spans]
-        self._next = [int(slots.count * self._phase) for slots in self._slots]
+        self._slots = [_Slots(own, self._phase) for own in spans]
         weights = [slots.count for slots in self._slots]
         self._period = bytearray()
         self._computed = fair_sequence(weights, self._phase) if any(weights) else iter(())
@@ -176,18 +175,15 @@ class VisitorSequence:
                 index = following
                 self._period.append(index)
         self._position = position + 1
-        slots = self._slots[index]
-        place = self._next[index]
-        self._next[index] = (place + slots.stride) % slots.count
-        return index, slots[place]
+        return index, self._slots[index].draw()
 
 
 class _Slots:
-    """The slots of one revision, in order; `stride` leads from one visitor's to the next one's."""
+    """The slots of one revision, walked by a stride that leads from one visitor's to the next one's."""
 
-    __slots__ = ("_begins", "_shifts", "_stride", "count")
+    __slots__ = ("_begins", "_place", "_shifts", "_stride", "count")
 
-    def __init__(self, spans: Sequence[tuple[int, int]]) -> None:
+    def __init__(self, spans: Sequence[tuple[int, int]], phase: float) -> None:
         self._begins: list[int] = []
         self._shifts: list[int] = []
         self.count = 0
@@ -195,18 +191,18 @@ class _Slots:
             self._begins.append(self.count)
             self._shifts.append(start - self.count)
             self.count += length
+        self._place = int(self.count * phase)
         self._stride = 0
 
-    def __getitem__(self, place: int) -> int:
-        if len(self._begins) == 1:
-            return place + self._shifts[0]
-        return place + self._shifts[bisect_right(self._begins, place) - 1]
-
-    @property
-    def stride(self) -> int:
-        if not self._stride:
-            self._stride = even_stride(self.count)
-        return self._stride
+    def draw(self) -> int:
+        """The next visitor's slot."""
+        place = self._place
+        stride = self._stride
+        if not stride:
+            self._stride = stride = even_stride(self.count)
+        self._place = (place + stride) % self.count
+        shifts = self._shifts
+        return place + shifts[0 if len(shifts) == 1 else bisect_right(self._begins, place) - 1]
 
 
 @lru_cache(maxsize=4096)

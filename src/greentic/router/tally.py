@@ -15,6 +15,7 @@ from greentic.router.selection import REASONS
 
 _STEPS = 4
 _LOWEST_EXPONENT = 7  # 2^7 µs = 0.128 ms
+_LOWEST_SECONDS = (1 << _LOWEST_EXPONENT) / 1_000_000
 _OCTAVES = 23
 BUCKETS: Final = 1 + _STEPS * _OCTAVES
 
@@ -91,7 +92,7 @@ class Tally:
     def answered(self, status: int, seconds: float) -> None:
         """A final response head came back after `seconds`."""
         self.responses[status // 100 if status < 600 else 0] += 1
-        self.latency[bucket(seconds)] += 1
+        self.latency[0 if seconds < _LOWEST_SECONDS else bucket(seconds)] += 1
         self.latency_seconds += seconds
 
     def failed(self, kind: str) -> None:

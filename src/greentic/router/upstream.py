@@ -237,11 +237,16 @@ class UpstreamConnection(asyncio.Protocol):
 
     def _repeat(self, exchange: Exchange, head: ResponseHead, body: bytes, missing: int) -> None:
         """A plain head, and `body` behind it, of which `missing` bytes are still to come."""
-        self._head = head
-        self._keeps = True
         answer = exchange.response_head(head)
         client = exchange.client
         client.write(answer + body)
+        if not missing and exchange.request_complete and not self.write_paused:
+            # Nothing was parsed, so that there is nothing to reset.
+            self.exchange = None
+            exchange.response_end(self)
+            return
+        self._head = head
+        self._keeps = True
         if missing:
             self._in_body = True
             self._direct = missing

@@ -10,7 +10,7 @@ import socket
 import sqlite3
 import subprocess
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from tempfile import mkdtemp
 from uuid import uuid4
@@ -53,13 +53,12 @@ class Server:
         }
         given = [word for name, value in options.items() for word in ("-c", f"{name}={value}")]
         command = [*self._as(), str(self._programs / "postgres"), "-D", str(self.place / "data"), *given]
-        log = (self.place / "log").open("ab")
-        self._process = subprocess.Popen(command, stdout=log, stderr=log, cwd=self.place)
-        log.close()
         deadline = time.monotonic() + 30
         while not self._answers():
-            assert self._process.poll() is None, (self.place / "log").read_text()
-            assert time.monotonic() < deadline, "PostgreSQL does not answer"
+            assert time.monotonic() < deadline, (self.place / "log").read_text()[-5_000:]
+            if self._process is None or self._process.poll() is not None:  # it waits for what a crash left to end
+                with (self.place / "log").open("ab") as log:
+                    self._process = subprocess.Popen(command, stdout=log, stderr=log, cwd=self.place)
             time.sleep(0.05)
 
     def stop(self, number: int = signal.SIGINT) -> None:
@@ -68,6 +67,19 @@ class Server:
             self._process.send_signal(number)
             self._process.wait(30)
             self._process = None
+
+    def crash(self) -> None:
+        """Kill every process of it, as a power failure would."""
+        assert self._process is not None
+        pid = self._process.pid
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        self._process.kill()
+        self._process.wait(30)
+        for child in children:
+            with suppress(ProcessLookupError):
+                os.kill(int(child), signal.SIGKILL)
+        self._process = None
+        (self.place / "data" / "postmaster.pid").unlink(missing_ok=True)
 
     def remove(self) -> None:
         """Stop it and remove what it kept."""

@@ -19,13 +19,14 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
-from greentic.envpacks.calls import Call
+from greentic.envpacks.calls import Call, Killed
 from greentic.envpacks.deployer import Deployer
 from greentic.spec.errors import ProviderError, TimedOut
 
@@ -97,26 +98,42 @@ class Bench(Protocol):
         ...
 
 
+def operator_with(secret: str) -> dict[str, str]:
+    """The variables of an operator who has a secret among them, for a provider whose workers run on this machine.
+
+    What runs a worker is found fast: the running interpreter stands first on the path.
+    """
+    path = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)))
+    return {**os.environ, "PATH": path, "CONFORMANCE_TOKEN": secret}
+
+
 class Recording:
     """Every call of one bench, in a folder, so that all processes that make calls write into the same one.
 
-    A recording is a `calls.Witness`. `die` ends the process that would make the call.
+    A recording is a `calls.Witness`. `die` ends the process that would make the call; without it the call raises
+    Killed, and so does every later one until `revive`: a dead process makes no calls.
     """
 
-    def __init__(self, folder: Path, die: Callable[[], None]) -> None:
+    def __init__(self, folder: Path, die: Callable[[], None] | None = None) -> None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._calls = folder / "calls.jsonl"
         self._fault = folder / "fault.json"
         self._die = die
+        self._dead = False
 
     @contextmanager
     def __call__(self, call: Call) -> Iterator[None]:
+        if self._dead:
+            raise Killed
         number = self._write(call)
         struck = self._strikes(number)
         if struck == "error":
             raise ProviderError(f"{call.permission} {call.target}: the provider failed, as the bench was asked to")
         if struck == "kill":
-            self._die()
+            if self._die is not None:
+                self._die()
+            self._dead = True
+            raise Killed
         yield
         if struck == "timeout":
             raise TimedOut(f"{call.permission} {call.target}: no answer in time, as the bench was asked to")
@@ -128,6 +145,10 @@ class Recording:
         except FileNotFoundError:
             return ()
         return tuple(Call(*json.loads(line)) for line in lines)
+
+    def revive(self) -> None:
+        """Another process of the tool takes over."""
+        self._dead = False
 
     def inject(self, fault: Fault | None) -> None:
         """See `Bench.inject`."""

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from greentic.envpacks import calls
-from greentic.envpacks.bench import Fault, Recording, Thing
+from greentic.envpacks.bench import Fault, Recording, Thing, operator_with
 from greentic.envpacks.deployer import Deployer, DeployerContext
 from greentic.providers.local import lock
 from greentic.providers.local.credentials import PERMISSIONS
@@ -56,13 +56,14 @@ class LocalBench:
         self._root = folder.absolute()
         self.folder = self._root / self.environment_id
         self._layout = Layout(self.folder)
-        self._recording = Recording(recording_of(self.folder), _die)
+        self._recording = Recording(recording_of(self.folder))
         self._canary = f"canary-{secrets.token_hex(16)}"
 
     async def deployer(self) -> Deployer:
         """The deployer of this machine, for an operator whose own variables hold a secret."""
+        self._recording.revive()
         calls.observe(self._recording)
-        operator = {**os.environ, "CONFORMANCE_TOKEN": self._canary}
+        operator = operator_with(self._canary)
         return LocalProcessDeployer(DeployerContext(self.environment_id, self.folder), operator, MODULE)
 
     async def world(self) -> tuple[Thing, ...]:
@@ -74,7 +75,7 @@ class LocalBench:
         """The keys of cookies and previews, and what stood in the operator's variables."""
         with contextlib.suppress(OSError):
             ring = json.loads(self._layout.keys.read_bytes())
-            return (self._canary, *(key["secret"] for key in ring["ring"]))
+            return (self._canary, ring["slots"], *(key["secret"] for key in ring["ring"]))
         return (self._canary,)
 
     def calls(self) -> tuple[calls.Call, ...]:
@@ -130,10 +131,6 @@ class LocalBench:
                         "" if trace else hashlib.sha256(data).hexdigest()[:16],
                         shown.decode(errors="replace"),
                     )
-
-
-def _die() -> None:
-    raise calls.Killed
 
 
 def _read(entry: Path) -> _Process:

@@ -16,7 +16,9 @@ from greentic.spec.environment import split_address
 WRITABLE = Capability("local-process.fs.writable", "the environment's folder can be written durably")
 PORT = Capability("local-process.port.available", "the environment's address can be listened on")
 
-PERMISSIONS = frozenset({"file.remove", "file.write", "process.end", "process.start", "socket.listen"})
+PERMISSIONS = frozenset(
+    {"file.remove", "file.write", "process.end", "process.start", "router.control", "socket.listen"}
+)
 """Of the calls that this deployer makes (see `greentic.envpacks.calls`). Files need WRITABLE, sockets need PORT; the
 processes are of the operator's own user, who needs no permission to start and end them."""
 

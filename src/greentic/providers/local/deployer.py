@@ -88,6 +88,7 @@ class LocalProcessDeployer:
         try:
             return DrainReport(**await self._call("drain", desired, progress, revision_id=revision_id))
         except client.NotRunning:
+            await self._outlived()
             return DrainReport(revision_id, 0, 0, 0.0)
 
     async def archive_revision(self, desired: DesiredState, revision_id: str, progress: Progress = silent) -> None:
@@ -96,6 +97,7 @@ class LocalProcessDeployer:
         try:
             await self._call("archive", desired, progress, revision_id=revision_id)
         except client.NotRunning:
+            await self._outlived()
             remove(self._layout.worker(revision_id))
 
     async def apply_traffic_split(
@@ -194,12 +196,14 @@ class LocalProcessDeployer:
     async def stop(self, desired: DesiredState, progress: Progress = silent) -> bool:  # noqa: ARG002
         """End the router and every worker; whether there was anything to end."""
         runtime = self._runtime()
+        existed = True
         try:
             async with asyncio.timeout(self.stop_seconds):
                 await client.call(address.find(self._layout), "stop", {}, progress, until_closed=True)
+        except client.Died:
+            pass
         except client.NotRunning:
-            if not lock.held(self._layout.lock):
-                return bool(await survivors.end(self._layout))
+            existed = lock.held(self._layout.lock)
         except TimeoutError:
             pass
         if not await lock.released(self._layout.lock, END_SECONDS):
@@ -209,8 +213,27 @@ class LocalProcessDeployer:
             with calls.making("process.end", "runtime"), contextlib.suppress(ProcessLookupError):
                 os.kill(runtime["pid"], signal.SIGKILL)
             await lock.released(self._layout.lock, END_SECONDS)
-            await survivors.end(self._layout)
-        return True
+        return await self._swept() or existed
+
+    async def _swept(self) -> bool:
+        """Remove what a runtime that was killed has left; whether processes were among it."""
+        left = await self._outlived()
+        for path in (address.find(self._layout), self._layout.desired, self._layout.information):
+            if path.exists() and not lock.held(self._layout.lock):
+                remove(path)
+        return left
+
+    async def _outlived(self) -> bool:
+        """End the processes that have outlived their runtime, unless another one has been started meanwhile; whether
+        there were any.
+        """
+        if not self._layout.run.is_dir() or not await lock.released(self._layout.lock, END_SECONDS):
+            return False
+        try:
+            with lock.hold(self._layout.lock):
+                return bool(await survivors.end(self._layout))
+        except lock.Held:
+            return False
 
     async def preview(self, desired: DesiredState, revision_id: str, seconds: int) -> str:
         """A token for a ready revision, valid for `seconds` (at most a week)."""

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from greentic.envpacks import calls
 from greentic.router.balance import Places
 from greentic.router.control import ANSWER_SECONDS, Acknowledgement, DrainReport, InFlight, RouterControl
 from greentic.router.lease import Readiness
@@ -238,7 +239,8 @@ class Instance:
             told(in_flight)
 
         try:
-            return await self._control.drain(revision_id, seconds, told=heard)
+            with calls.making("router.control", f"{self.name} drain {revision_id}"):
+                return await self._control.drain(revision_id, seconds, told=heard)
         except InputOutput:
             return DrainReport(0, last)
         finally:
@@ -250,7 +252,7 @@ class Instance:
         May be called again for a sooner end.
         """
         self.finishing = True
-        with contextlib.suppress(GreenticError):
+        with contextlib.suppress(GreenticError), calls.making("router.control", f"{self.name} end"):
             await self._control.stop(
                 grace_seconds, timeout=grace_seconds + _STOP_MARGIN_SECONDS, idle_seconds=idle_seconds
             )
@@ -312,7 +314,10 @@ class Instance:
         options = {**table.get("options", {}), "replica": replica}
         message = {**table, "options": options}
         self._offered = int(table["version"])
-        self.acknowledged = await _patiently(lambda seconds: self._control.configure(message, seconds), ANSWER_SECONDS)
+        with calls.making("router.control", f"{self.name} table"):
+            self.acknowledged = await _patiently(
+                lambda seconds: self._control.configure(message, seconds), ANSWER_SECONDS
+            )
         if not self._claim.ready:
             self._beat_now.set()
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
+import shutil
 from functools import cache
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import mkdtemp
 
 from greentic.bundles.build import build
 
@@ -31,9 +33,11 @@ BORN = time.monotonic()
 CONFIG = json.load(open(os.environ["GREENTIC_CONFIG_FILE"])) if os.environ.get("GREENTIC_CONFIG_FILE") else {}
 HEALTHY = "@HEALTHY@" == "yes"
 MESSAGE = "the database of the worker cannot be reached"
+working = 0
 
 
 def answer(method, target, headers):
+    global working
     path, _, query = target.partition("?")
     if path == "/healthz":
         if not HEALTHY:
@@ -41,11 +45,15 @@ def answer(method, target, headers):
             return 503, {"why": MESSAGE}
         return (200 if time.monotonic() - BORN >= float(CONFIG.get("late_seconds") or 0) else 503), {}
     if path.endswith("/slow"):
-        time.sleep(float(query or 1))
+        working += 1
+        try:
+            time.sleep(float(query or 1))
+        finally:
+            working -= 1
     names = ("revision_id", "deployment_id", "bundle_id", "customer_id", "tenant", "env_id", "bundle_version")
     told = {name: os.environ.get("GREENTIC_" + name.upper()) for name in names}
-    return 200, {**told, "config": CONFIG, "pid": os.getpid(), "path": path, "host": headers.get("host"),
-                 "age": time.monotonic() - BORN, "variables": dict(os.environ)}
+    return 200, {**told, "config": CONFIG, "pid": os.getpid(), "path": path, "working": working,
+                 "host": headers.get("host"), "age": time.monotonic() - BORN, "variables": dict(os.environ)}
 
 
 def serve(connection):
@@ -94,13 +102,15 @@ def write(folder: Path, name: str, version: str, *, healthy: bool = True) -> Pat
 
 
 @cache
-def _scratch() -> TemporaryDirectory[str]:
-    return TemporaryDirectory(prefix="greentic-conformance-")
+def _scratch() -> Path:
+    folder = Path(mkdtemp(prefix="greentic-conformance-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 @cache
 def archive(name: str, version: str = "1.0.0") -> Path:
     """The built bundle of that name and version; made once per process."""
-    folder = Path(_scratch().name) / f"{name}-{version}"
+    folder = _scratch() / f"{name}-{version}"
     source = write(folder / "source", name, version, healthy=name != SICK)
     return build(source, folder / f"{name}.gtbundle").path

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from greentic.conformance.checking import Check, Failed
 from greentic.conformance.stage import Stage
@@ -21,12 +22,21 @@ Told = Callable[["Verdict"], None]
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """How a check ended: whether it was passed, what was seen, and the seconds that it took."""
+    """How a check ended, what was seen, and the seconds that it took.
+
+    `failed`: something else was seen than the check proves, or the deployer refused what it must do. `broken`: what was
+    raised is no error of a deployer, so nothing was judged.
+    """
 
     check: Check
-    passed: bool
+    outcome: Literal["passed", "failed", "broken"]
     evidence: str
     seconds: float
+
+    @property
+    def passed(self) -> bool:
+        """Whether the deployer did what the check proves."""
+        return self.outcome == "passed"
 
 
 async def conduct(check: Check, kind: str, open_bench: OpenBench) -> Verdict:
@@ -35,7 +45,8 @@ async def conduct(check: Check, kind: str, open_bench: OpenBench) -> Verdict:
     Never raises but on cancellation: whatever goes wrong is the verdict.
     """
     began = time.monotonic()
-    passed, evidence = False, ""
+    outcome: Literal["passed", "failed", "broken"] = "failed"
+    evidence = ""
     with tempfile.TemporaryDirectory(prefix="gtc-bench-") as folder:
         stage: Stage | None = None
         try:
@@ -44,7 +55,7 @@ async def conduct(check: Check, kind: str, open_bench: OpenBench) -> Verdict:
             async with asyncio.timeout(check.seconds):
                 await stage.enter()
                 evidence = await check.look(stage)
-            passed = True
+            outcome = "passed"
         except Failed as failure:
             evidence = str(failure)
         except TimeoutError:
@@ -52,11 +63,11 @@ async def conduct(check: Check, kind: str, open_bench: OpenBench) -> Verdict:
         except GreenticError as error:
             evidence = f"{error.kind}: {error.message}"
         except (Exception, Killed) as error:
-            evidence = f"{type(error).__name__}: {error}"
+            outcome, evidence = "broken", f"{type(error).__name__}: {error}"
         finally:
             if stage is not None:
                 await asyncio.shield(stage.close())
-    return Verdict(check, passed, evidence, round(time.monotonic() - began, 3))
+    return Verdict(check, outcome, evidence, round(time.monotonic() - began, 3))
 
 
 async def examine(chosen: Sequence[Check], kind: str, open_bench: OpenBench, told: Told) -> tuple[Verdict, ...]:

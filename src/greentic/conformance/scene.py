@@ -31,9 +31,10 @@ from greentic.spec.payloads import (
     WarmRevisionPayload,
     WeightedRevision,
 )
+from greentic.spec.traffic import PinPolicy
+from greentic.store.clock import timestamp, wall_clock
 
 ACTOR = "conformance"
-MOMENT = "2026-01-01T00:00:00Z"
 
 
 class Scene:
@@ -71,7 +72,7 @@ class Scene:
         """Record one change; its result."""
         name = environment_id or self.environment.environment_id
         command = Command(name, noun, verb, payload, f"conformance-{next(self._numbers)}", ACTOR)
-        outcome = transition(self._environment, command, MOMENT)
+        outcome = transition(self._environment, command, timestamp(wall_clock()))
         if outcome.changed:
             self._environment = outcome.environment
             self.generation += 1
@@ -153,11 +154,14 @@ class Scene:
         """Record that the revision is archived."""
         self.apply("revisions", "archive", RevisionPayload(revision_id=revision_id))
 
-    def split(self, deployment_id: str, **weights: int) -> None:
-        """Move the dial: basis points by revision."""
+    def split(self, deployment_id: str, weights: Mapping[str, int], pins: PinPolicy | None = None) -> None:
+        """Move the dial: basis points by revision, and what becomes of visitors' pins."""
         entries = tuple(WeightedRevision(revision_id=name, weight_bps=weight) for name, weight in weights.items())
+        policy = {} if pins is None else {"pins": pins}
         self.apply(
-            "traffic", "set", SetTrafficSplitPayload(deployment_id=deployment_id, entries=entries, updated_by=ACTOR)
+            "traffic",
+            "set",
+            SetTrafficSplitPayload(deployment_id=deployment_id, entries=entries, updated_by=ACTOR, **policy),
         )
 
     def rolled_back(self, deployment_id: str) -> None:

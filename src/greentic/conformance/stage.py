@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
+from typing import Any
 
 from greentic.conformance.bundles import HEALTHY
 from greentic.conformance.checking import Failed, expect
@@ -16,11 +17,47 @@ from greentic.conformance.scene import Scene, host
 from greentic.envpacks.bench import Bench, Thing
 from greentic.envpacks.deployer import Deployer, DrainReport, Observation, Receipt
 from greentic.spec.errors import GreenticError
+from greentic.spec.traffic import PinPolicy
 
 BOUND_SECONDS = 5.0
 """How soon what was acknowledged must be seen by everybody."""
 LANES = 4
 """Connections over which many requests are sent."""
+PAUSE_SECONDS = 0.002
+
+
+class Asking:
+    """One visitor after the other, on one connection."""
+
+    def __init__(self, client: Client, hostname: str) -> None:
+        self.seen: list[tuple[float, str]] = []
+        """When each request was sent (seconds of `time.monotonic`), and who answered."""
+        self._client = client
+        self._host = hostname
+
+    async def run(self) -> None:
+        """Ask until cancelled."""
+        while True:
+            sent = time.monotonic()
+            try:
+                answer = await self._client.get("/", self._host)
+                self.seen.append((sent, answer.revision or f"status {answer.status}"))
+            except Failed as error:
+                self.seen.append((sent, str(error)))
+            await asyncio.sleep(PAUSE_SECONDS)
+
+    async def more(self, requests: int = 5) -> None:
+        """Wait until that many more were answered."""
+        wanted = len(self.seen) + requests
+
+        async def there() -> bool:
+            return len(self.seen) >= wanted
+
+        await eventually(there, "nobody answers", 2 * BOUND_SECONDS)
+
+    def others(self, *expected: str) -> list[str]:
+        """Who answered and was not to."""
+        return [who for _, who in self.seen if who not in expected]
 
 
 class Stage:
@@ -32,6 +69,8 @@ class Stage:
     def __init__(self, bench: Bench, kind: str) -> None:
         self.bench = bench
         self.scene = Scene(bench.environment_id, bench.folder, kind)
+        self.said: list[str] = []
+        """What the deployer has said while it worked."""
         self._clients: list[Client] = []
 
     async def enter(self) -> None:
@@ -40,44 +79,68 @@ class Stage:
 
     # Getting somewhere
 
-    async def warm(self, revision_id: str) -> None:
-        """Stage and warm at the provider, then record the revision ready."""
-        await self.deployer.stage_revision(self.scene.desired, revision_id)
-        self.scene.warming(revision_id)
-        await self.deployer.warm_revision(self.scene.desired, revision_id)
-        self.scene.ready(revision_id)
+    def say(self, line: str) -> None:
+        """Hear what the deployer says while it works."""
+        self.said.append(line)
 
-    async def serving(self, name: str, *weights: int, customer: str = "customer-one") -> tuple[str, list[str]]:
-        """A deployment with one warm revision per weight, live at these weights: (deployment, revisions)."""
-        deployment_id = self.scene.deployment(name, customer)
-        revisions = [
-            self.scene.staged(deployment_id, HEALTHY, f"{number}.0.0") for number in range(1, len(weights) + 1)
-        ]
-        await asyncio.gather(*(self.deployer.stage_revision(self.scene.desired, one) for one in revisions))
+    async def stage(self, *revisions: str) -> None:
+        """Stage at the provider."""
+        for one in revisions:
+            await self.deployer.stage_revision(self.scene.desired, one, self.say)
+
+    async def warm(self, *revisions: str) -> None:
+        """Warm what is staged, then record it ready."""
         for one in revisions:
             self.scene.warming(one)
         for one in revisions:
-            await self.deployer.warm_revision(self.scene.desired, one)
+            await self.deployer.warm_revision(self.scene.desired, one, self.say)
             self.scene.ready(one)
+
+    async def warmed(self, deployment_id: str, version: str = "1.0.0", **frozen: int) -> str:
+        """A new revision of the suite's worker, warm and without a share."""
+        revision = self.scene.staged(deployment_id, HEALTHY, version, **frozen)
+        await self.stage(revision)
+        await self.warm(revision)
+        return revision
+
+    async def serving(
+        self, name: str, *weights: int, customer: str = "customer-one", **route: Any
+    ) -> tuple[str, list[str]]:
+        """A deployment with one warm revision per weight, live at these weights: (deployment, revisions)."""
+        deployment_id = self.scene.deployment(name, customer, **route)
+        revisions = [
+            self.scene.staged(deployment_id, HEALTHY, f"{number}.0.0") for number in range(1, len(weights) + 1)
+        ]
+        await self.stage(*revisions)
+        await self.warm(*revisions)
         await self.move(deployment_id, dict(zip(revisions, weights, strict=True)))
         return deployment_id, revisions
 
-    async def move(self, deployment_id: str, weights: Mapping[str, int]) -> Receipt:
+    async def move(self, deployment_id: str, weights: Mapping[str, int], pins: PinPolicy | None = None) -> Receipt:
         """Record a split and have it applied."""
-        self.scene.split(deployment_id, **weights)
+        self.scene.split(deployment_id, weights, pins)
         return await self.apply(deployment_id)
 
     async def apply(self, deployment_id: str) -> Receipt:
         """Have the recorded split applied."""
-        return await self.deployer.apply_traffic_split(self.scene.desired, deployment_id)
+        return await self.deployer.apply_traffic_split(self.scene.desired, deployment_id, self.say)
+
+    async def drain(self, revision_id: str) -> DrainReport:
+        """Record that a revision is drained, and have it drained."""
+        self.scene.draining(revision_id)
+        report = await self.deployer.drain_revision(self.scene.desired, revision_id, self.say)
+        self.scene.drained(revision_id)
+        return report
+
+    async def archive(self, revision_id: str) -> None:
+        """Record that a revision is archived, and have it archived."""
+        self.scene.archived(revision_id)
+        await self.deployer.archive_revision(self.scene.desired, revision_id, self.say)
 
     async def end(self, revision_id: str) -> DrainReport:
         """Drain and archive a revision without a share."""
-        self.scene.draining(revision_id)
-        report = await self.deployer.drain_revision(self.scene.desired, revision_id)
-        self.scene.drained(revision_id)
-        self.scene.archived(revision_id)
-        await self.deployer.archive_revision(self.scene.desired, revision_id)
+        report = await self.drain(revision_id)
+        await self.archive(revision_id)
         return report
 
     # Looking
@@ -116,6 +179,10 @@ class Stage:
         self._clients.append(client)
         return client
 
+    async def routers(self) -> int:
+        """How many routers there are."""
+        return max(1, len(await self.things("router")))
+
     async def counts(self, name: str, requests: int, path: str = "/") -> Counter[str]:
         """How often each revision answered that many requests of visitors without a cookie."""
         clients = [await self.client() for _ in range(min(LANES, requests))]
@@ -128,27 +195,17 @@ class Stage:
 
         size, rest = divmod(requests, len(clients))
         await asyncio.gather(*(lane(client, size + (index < rest)) for index, client in enumerate(clients)))
+        for client in clients:
+            await client.close()
         return counted
 
     @asynccontextmanager
-    async def asking(self, name: str, pause: float = 0.002) -> AsyncIterator[list[tuple[float, str]]]:
-        """Ask all the time, as new visitors: (when the request was sent, who answered), as long as the block lasts."""
-        seen: list[tuple[float, str]] = []
-        client = await self.client()
-
-        async def ask() -> None:
-            while True:
-                sent = time.monotonic()
-                try:
-                    answer = await client.get("/", host(name))
-                    seen.append((sent, answer.revision or f"status {answer.status}"))
-                except Failed as error:
-                    seen.append((sent, str(error)))
-                await asyncio.sleep(pause)
-
-        task = asyncio.create_task(ask())
+    async def asking(self, name: str) -> AsyncIterator[Asking]:
+        """Ask all the time, as new visitors, as long as the block lasts."""
+        asking = Asking(await self.client(), host(name))
+        task = asyncio.create_task(asking.run())
         try:
-            yield seen
+            yield asking
         finally:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)

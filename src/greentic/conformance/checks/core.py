@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-
-from greentic.conformance.bundles import LATE_SECONDS, SICK
+from greentic.conformance.bundles import HEALTHY, LATE_SECONDS, SICK
 from greentic.conformance.checking import Failed, check, expect
 from greentic.conformance.scene import host
 from greentic.conformance.stage import Stage, refused
+from greentic.spec.errors import GreenticError
 from greentic.spec.traffic import TrafficSplit
 
 UNKNOWN = "0000000000000000000000ZZZZ"
@@ -16,18 +15,18 @@ UNKNOWN = "0000000000000000000000ZZZZ"
 @check("core", "can be told twice to stage: nothing is there twice, and nothing runs yet")
 async def stage_twice(stage: Stage) -> str:
     revision = stage.scene.staged(stage.scene.deployment("one"))
-    await stage.deployer.stage_revision(stage.scene.desired, revision)
+    await stage.stage(revision)
     before = await stage.lasting()
-    await stage.deployer.stage_revision(stage.scene.desired, revision)
+    await stage.stage(revision)
     expect(await stage.lasting() == before, "staging again changed the provider")
     expect(not await stage.things("worker"), "a worker runs although the revision was only staged")
-    return f"{len(before)} things after the first and after the second"
+    return f"{len(before)} things after the first and after the second, no worker among them"
 
 
 @check("core", "makes exactly one worker of a revision, however often it is warmed")
 async def warm_twice(stage: Stage) -> str:
     revision = stage.scene.staged(stage.scene.deployment("one"))
-    await stage.deployer.stage_revision(stage.scene.desired, revision)
+    await stage.stage(revision)
     stage.scene.warming(revision)
     await stage.deployer.warm_revision(stage.scene.desired, revision)
     first = await stage.workers(revision)
@@ -41,13 +40,9 @@ async def warm_twice(stage: Stage) -> str:
 
 @check("core", "returns from warming only when the worker answers")
 async def warm_waits(stage: Stage) -> str:
-    late = {"conformance": {"late_seconds": LATE_SECONDS}}
+    late = {HEALTHY: {"late_seconds": LATE_SECONDS}}
     deployment = stage.scene.deployment("one", overrides=late)
-    revision = stage.scene.staged(deployment)
-    await stage.deployer.stage_revision(stage.scene.desired, revision)
-    stage.scene.warming(revision)
-    await stage.deployer.warm_revision(stage.scene.desired, revision)
-    stage.scene.ready(revision)
+    revision = await stage.warmed(deployment)
     await stage.move(deployment, {revision: 10_000})
     answer = await (await stage.client()).get("/", host("one"))
     expect(answer.revision == revision, f"a warmed revision answered with status {answer.status}")
@@ -61,13 +56,14 @@ async def warm_waits(stage: Stage) -> str:
 )
 async def warm_fails(stage: Stage) -> str:
     revision = stage.scene.staged(stage.scene.deployment("one"), SICK)
-    await stage.deployer.stage_revision(stage.scene.desired, revision)
+    await stage.stage(revision)
     stage.scene.warming(revision)
     error = await refused(
         stage.deployer.warm_revision(stage.scene.desired, revision), ("gate-failed", "timeout"), "warming a sick one"
     )
     told = f"{error.message} {error.details}"
     expect("database of the worker" in told, f"the worker said why, the deployer says only: {error.message}")
+    expect(not (await stage.workers(revision))[revision], "the worker that failed its gate still runs")
     return error.message
 
 
@@ -84,18 +80,20 @@ async def drain_twice(stage: Stage) -> str:
     return f"no worker of the drained revision; {deployment} serves on"
 
 
-@check("core", "leaves nothing of an archived revision, twice, and touches no neighbour")
+@check("core", "leaves nothing of an archived revision, drained before or not, and touches no neighbour")
 async def archive_leaves_nothing(stage: Stage) -> str:
-    _, (old, new) = await stage.serving("one", 0, 10_000)
+    _, (drained, running, new) = await stage.serving("one", 0, 0, 10_000)
     _, (other,) = await stage.serving("two", 10_000, customer="customer-two")
     neighbours = await stage.workers(new, other)
-    await stage.end(old)
-    left = [one for one in await stage.things(owner=old) if one.kind != "trace"]
-    expect(not left, f"left of the archived revision: {', '.join(f'{one.kind} {one.name}' for one in left)}")
-    await stage.deployer.archive_revision(stage.scene.desired, old)
+    await stage.end(drained)
+    await stage.archive(running)
+    for revision in (drained, running):
+        await stage.deployer.archive_revision(stage.scene.desired, revision)
+        left = [f"{one.kind} {one.name}" for one in await stage.things(owner=revision) if one.kind != "trace"]
+        expect(not left, f"left of the archived revision: {', '.join(left)}")
     expect(await stage.workers(new, other) == neighbours, "a neighbour's worker was ended or replaced")
     expect((await stage.counts("two", 3))[other] == 3, "the neighbour does not serve any more")
-    return "nothing but traces left, both neighbours the same processes as before"
+    return "nothing but traces left of two revisions, both neighbours the same processes as before"
 
 
 @check("core", "knows no revision that is not recorded, and calls nobody for it")
@@ -133,26 +131,46 @@ async def missing_split(stage: Stage) -> str:
     return "not-found, no call to the provider"
 
 
+@check("core", "applies each of two splits twice, and tells of the one that it was asked for")
+async def apply_twice(stage: Stage) -> str:
+    names = [(await stage.serving(name, 10_000))[0] for name in ("one", "two")]
+    before = await stage.lasting()
+    for deployment in (*names, *names):
+        receipt = await stage.apply(deployment)
+        generation = stage.scene.desired.split(deployment).generation
+        told = (receipt.deployment_id, receipt.generation)
+        expect(
+            told == (deployment, generation), f"asked to apply {(deployment, generation)}, its receipt is for {told}"
+        )
+    expect(await stage.lasting() == before, "applying the same splits again changed the provider")
+    seen = (await stage.observe()).generations
+    wrong = {one: seen.get(one) for one in names if seen.get(one) != stage.scene.desired.split(one).generation}
+    expect(not wrong, f"generations are observed that are not the recorded ones: {wrong}")
+    return f"four receipts, each its own; {len(before)} things, the same before and after"
+
+
 @check("core", "changes nothing when the whole record is said again")
 async def reconcile_twice(stage: Stage) -> str:
-    deployment, _ = await stage.serving("one", 7_500, 2_500)
+    await stage.serving("one", 7_500, 2_500)
     await stage.serving("two", 10_000, customer="customer-two")
+    await stage.deployer.reconcile(stage.scene.desired)
     before = await stage.lasting()
     await stage.deployer.reconcile(stage.scene.desired)
     expect(await stage.lasting() == before, "reconciling what is right changed the provider")
-    await stage.apply(deployment)
-    expect(await stage.lasting() == before, "applying the same split again changed the provider")
     return f"{len(before)} things, the same before and after"
 
 
-@check("core", "brings back what is missing: a worker that was ended by others")
+@check("core", "ends everything that runs when it is stopped, and brings it back from the record alone")
 async def reconcile_mends(stage: Stage) -> str:
-    _, (revision,) = await stage.serving("one", 10_000)
+    _, (one, two) = await stage.serving("one", 5_000, 5_000)
     await stage.deployer.stop(stage.scene.desired)
-    expect(not await stage.things("worker"), "workers exist after the data plane was stopped")
+    left = [f"{one.kind} {one.name}" for one in await stage.things() if one.kind not in {"trace", "record"}]
+    expect(not left, f"after the stop there is still {', '.join(left)}")
+    await stage.enter()
     await stage.deployer.reconcile(stage.scene.desired)
-    expect((await stage.counts("one", 3))[revision] == 3, "after a stop and a reconcile it does not serve")
-    return "stopped, reconciled, serving"
+    counted = await stage.counts("one", 4)
+    expect((counted[one], counted[two]) == (2, 2), f"after a stop and a reconcile the shares are {dict(counted)}")
+    return "stopped: no process and no socket; reconciled by another process of the tool: serving"
 
 
 @check("core", "does not go back to an older record")
@@ -162,8 +180,9 @@ async def older_record(stage: Stage) -> str:
     await stage.move(deployment, {one: 0, two: 10_000})
     try:
         await stage.deployer.apply_traffic_split(old, deployment)
-    except Exception as error:
-        told = f"refused: {error}"
+    except GreenticError as error:
+        expect(error.kind == "conflict", f"an older record is refused as {error.kind}: {error.message}")
+        told = f"refused: {error.message}"
     else:
         told = "left alone"
     expect((await stage.counts("one", 5))[two] == 5, "an older record undid the newer")
@@ -184,34 +203,43 @@ async def discovered_values(stage: Stage) -> str:
 
 @check("core", "gives a worker the parameters that were frozen with it, and never those of later answers")
 async def frozen_parameters(stage: Stage) -> str:
-    deployment = stage.scene.deployment("one", overrides={"conformance": {"greeting": "first"}})
-    revision = stage.scene.staged(deployment)
-    await stage.warm(revision)
+    deployment = stage.scene.deployment("one", overrides={HEALTHY: {"greeting": "first"}})
+    revision = await stage.warmed(deployment)
     await stage.move(deployment, {revision: 10_000})
-    client = await stage.client()
-    said = (await client.get("/", host("one"))).told["config"].get("greeting")
+    said = await _greeting(stage)
     expect(said == "first", f"the worker was given the greeting {said!r}, frozen was 'first'")
-    stage.scene.configure(deployment, {"conformance": {"greeting": "second"}})
-    await stage.deployer.stage_revision(stage.scene.desired, revision)
+    stage.scene.configure(deployment, {HEALTHY: {"greeting": "second"}})
+    await stage.stage(revision)
     await stage.deployer.warm_revision(stage.scene.desired, revision)
-    await stage.deployer.reconcile(stage.scene.desired)
     await stage.deployer.stop(stage.scene.desired)
     await stage.deployer.reconcile(stage.scene.desired)
-    said = (await (await stage.client()).get("/", host("one"))).told["config"].get("greeting")
+    said = await _greeting(stage)
     expect(said == "first", f"a revision frozen with 'first' runs with {said!r} after new answers")
-    return "'first' before and after new answers, a stop and a new start"
+    later = await stage.warmed(deployment, "2.0.0")
+    await stage.move(deployment, {revision: 0, later: 10_000})
+    said = await _greeting(stage)
+    expect(said == "second", f"a revision that was staged with 'second' runs with {said!r}")
+    return "'first' before and after new answers, a stop and a new start; 'second' for what was staged later"
 
 
-@check("core", "leaves nothing when it is destroyed")
+@check("core", "leaves nothing when everything is taken away")
 async def destroy_leaves_nothing(stage: Stage) -> str:
-    await stage.serving("one", 5_000, 5_000)
+    deployment, revisions = await stage.serving("one", 5_000, 5_000)
+    stage.scene.cleared(deployment)
+    await stage.apply(deployment)
+    for revision in revisions:
+        await stage.end(revision)
     await stage.deployer.stop(stage.scene.desired)
-    await asyncio.sleep(0)
-    left = [one for one in await stage.things() if one.kind not in {"trace", "record"}]
-    expect(not left, f"left after the end: {', '.join(f'{one.kind} {one.name}' for one in left)}")
-    again = await stage.deployer.stop(stage.scene.desired)
-    expect(not again, "there was something to end a second time")
-    return "no worker, no router, no socket"
+    left = [f"{one.kind} {one.name}" for one in await stage.things() if one.kind != "trace"]
+    expect(not left, f"left after the end: {', '.join(left)}")
+    expect(not await stage.deployer.stop(stage.scene.desired), "there was something to end a second time")
+    return "no worker, no router, no socket, no record"
+
+
+async def _greeting(stage: Stage) -> object:
+    answer = await (await stage.client()).get("/", host("one"))
+    expect(answer.revision, f"nobody answers: status {answer.status}")
+    return answer.told["config"].get("greeting")
 
 
 def _silent(stage: Stage, made: int) -> None:

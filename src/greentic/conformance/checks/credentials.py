@@ -10,6 +10,7 @@ from greentic.conformance.stage import Stage
 @check("credentials", "uses every permission that it declares, and none that it does not")
 async def exact_permissions(stage: Stage) -> str:
     await _whole_life(stage)
+    await stage.deployer.stop(stage.scene.desired)
     used = {call.permission for call in stage.bench.calls()}
     declared = set(stage.bench.permissions)
     expect(used, "no call to the provider was seen at all")
@@ -18,16 +19,24 @@ async def exact_permissions(stage: Stage) -> str:
     return f"{len(stage.bench.calls())} calls, exactly the permissions {', '.join(sorted(used))}"
 
 
-@check("credentials", "shows no secret in anything that others can read: arguments, objects, records, logs")
+@check("credentials", "shows no secret to others: no argument, object, record, log, progress, reading or explanation")
 async def no_secret_shown(stage: Stage) -> str:
-    await _whole_life(stage)
-    world = await stage.things()
-    expect(stage.bench.secrets(), "the bench names no secret to look for")
-    for thing in world:
-        for secret in stage.bench.secrets():
-            expect(secret not in thing.text, f"a secret stands in the {thing.kind} {thing.name}")
-    characters = sum(len(thing.text) for thing in world)
-    return f"{len(stage.bench.secrets())} secrets not found in {len(world)} things, {characters} characters"
+    token = await _whole_life(stage)
+    desired = stage.scene.desired
+    answer = await (await stage.client()).get("/", host("one"))
+    explained = await stage.deployer.explain(desired, answer.headers.get("x-request-id", "none"))
+    told = {f"{one.kind} {one.name}": one.text for one in await stage.things()}
+    told["progress"] = "\n".join(stage.said)
+    told["observation"] = repr(await stage.observe())
+    told["explanation"] = repr(explained)
+    told["metrics"] = await stage.deployer.metrics(desired)
+    secrets = (*stage.bench.secrets(), token)
+    for where, text in told.items():
+        for number, secret in enumerate(secrets):
+            expect(secret not in text, f"the secret number {number} stands in {where}")
+    await stage.deployer.stop(desired, stage.say)
+    characters = sum(map(len, told.values()))
+    return f"{len(secrets)} secrets not found in {len(told)} places, {characters} characters"
 
 
 @check("credentials", "hands a worker nothing secret that is the operator's or the routers'")
@@ -40,12 +49,14 @@ async def worker_is_clean(stage: Stage) -> str:
     return f"{len(given)} variables, none with one of {len(stage.bench.secrets())} secrets"
 
 
-async def _whole_life(stage: Stage) -> None:
-    """From nothing to live, a move, a drain, an archive, and traffic taken away."""
+async def _whole_life(stage: Stage) -> str:
+    """From nothing to live, a move, a drain, an archive; a preview's token."""
     deployment, (one, two) = await stage.serving("one", 10_000, 0)
     await stage.counts("one", 4)
-    await stage.deployer.preview(stage.scene.desired, two, 60)
+    token = await stage.deployer.preview(stage.scene.desired, two, 60)
+    await (await stage.client()).get(f"/?gt_preview={token}", host("one"))
     await stage.move(deployment, {one: 0, two: 10_000})
     await stage.end(one)
-    await stage.deployer.reconcile(stage.scene.desired)
+    await stage.deployer.reconcile(stage.scene.desired, stage.say)
     await stage.counts("one", 4)
+    return token

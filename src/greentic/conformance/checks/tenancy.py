@@ -6,17 +6,18 @@ from greentic.conformance.checking import check, expect
 from greentic.conformance.scene import host
 from greentic.conformance.stage import Stage
 
+ONE = "customer-one"
+TWO = "customer-two"
+
 
 @check("tenancy", "answers for each customer with that customer's worker, which knows whose it is")
 async def own_worker(stage: Stage) -> str:
-    first, (one,) = await stage.serving("one", 10_000, customer="customer-one")
-    second, (two,) = await stage.serving("two", 10_000, customer="customer-two")
+    first, (one,) = await stage.serving("one", 10_000, customer=ONE)
+    second, (two,) = await stage.serving("two", 10_000, customer=TWO)
     client = await stage.client()
-    for name, deployment, revision, customer in (
-        ("one", first, one, "customer-one"),
-        ("two", second, two, "customer-two"),
-    ):
-        told = (await client.get("/", host(name))).told
+    for name, deployment, revision, customer in (("one", first, one, ONE), ("two", second, two, TWO)):
+        answer = await client.get("/", host(name))
+        expect(answer.revision, f"{host(name)} is answered {answer.status}")
         wanted = {
             "revision_id": revision,
             "deployment_id": deployment,
@@ -25,7 +26,7 @@ async def own_worker(stage: Stage) -> str:
             "tenant": customer,
             "env_id": stage.bench.environment_id,
         }
-        said = {key: told.get(key) for key in wanted}
+        said = {key: answer.told.get(key) for key in wanted}
         expect(said == wanted, f"the worker of {customer} says {said}, it was deployed as {wanted}")
     return "both workers name their own customer, tenant, deployment and revision"
 
@@ -40,15 +41,33 @@ async def foreign_host(stage: Stage) -> str:
     return "three foreign hosts, three times 404"
 
 
+@check("tenancy", "keeps two customers apart that share a host, by the longest path, whatever a client claims to be")
+async def shared_host(stage: Stage) -> str:
+    shared = host("shared")
+    first, (one,) = await stage.serving("one", 10_000, customer=ONE, hosts=(shared,), path_prefixes=("/",))
+    _, (two,) = await stage.serving("two", 10_000, customer=TWO, hosts=(shared,), path_prefixes=("/two",))
+    client = await stage.client()
+    claims = {"x_greentic_deployment": first, "x_greentic_revision": one, "x_greentic_tenant": ONE}
+    for path, wanted in (("/", one), ("/twofold", one), ("/two", two), ("/two/deeper?/", two), ("/two/../two", two)):
+        for headers in ({}, claims):
+            answer = await client.get(path, shared, **headers)
+            expect(
+                answer.revision == wanted or (".." in path and answer.revision is None),
+                f"{path} with {sorted(headers)} was answered by {answer.revision or answer.status}, not {wanted}",
+            )
+    return "five paths, each with and without claims of being the other"
+
+
 @check("tenancy", "takes a cookie of one customer's deployment for nothing at another's")
 async def foreign_cookie(stage: Stage) -> str:
-    await stage.serving("one", 10_000, customer="customer-one")
-    _, (two, three) = await stage.serving("two", 5_000, 5_000, customer="customer-two")
+    await stage.serving("one", 10_000, customer=ONE)
+    _, (two, three) = await stage.serving("two", 5_000, 5_000, customer=TWO)
     client = await stage.client()
     cookies = (await client.get("/", host("one"))).cookies
-    expect(cookies, "a visitor is given no cookie")
+    mine = (await client.get("/", host("two"))).cookies
+    expect(cookies and mine, "a visitor is given no cookie")
     value = cookies[0].partition("=")[2]
-    own = (await client.get("/", host("two"))).cookies[0].partition("=")[0]
+    own = mine[0].partition("=")[0]
     seen = set()
     for _ in range(4):
         answer = await client.get("/", host("two"), Cookie=f"{own}={value}; {cookies[0]}")
@@ -60,29 +79,33 @@ async def foreign_cookie(stage: Stage) -> str:
 
 @check("tenancy", "grants nothing at one deployment for a preview of another")
 async def foreign_preview(stage: Stage) -> str:
-    _, (one,) = await stage.serving("one", 10_000, customer="customer-one")
-    await stage.serving("two", 10_000, customer="customer-two")
+    _, (one,) = await stage.serving("one", 10_000, customer=ONE)
+    await stage.serving("two", 10_000, customer=TWO)
     token = await stage.deployer.preview(stage.scene.desired, one, 60)
     answer = await (await stage.client()).get(f"/?gt_preview={token}", host("two"))
-    expect(answer.revision != one, "a preview of one customer was answered by the other's worker")
+    expect(answer.revision != one, "a preview of one customer was answered by it at the other's host")
     expect(answer.status in {200, 403}, f"it was answered {answer.status}")
     return f"answered {answer.status}, not by the revision of the other customer"
 
 
 @check("tenancy", "keeps serving one customer whatever happens to the other's deployment")
 async def neighbours_undisturbed(stage: Stage) -> str:
-    first, (one, other) = await stage.serving("one", 10_000, 0, customer="customer-one")
-    _, (two,) = await stage.serving("two", 10_000, customer="customer-two")
+    first, (one, other) = await stage.serving("one", 10_000, 0, customer=ONE)
+    _, (two,) = await stage.serving("two", 10_000, customer=TWO)
     before = await stage.workers(two)
-    async with stage.asking("two") as seen:
+    async with stage.asking("two") as asking:
+        await asking.more()
         await stage.move(first, {one: 0, other: 10_000})
+        await asking.more()
         await stage.end(one)
+        await asking.more()
         stage.scene.cleared(first)
         await stage.apply(first)
+        await asking.more()
         await stage.end(other)
         await stage.deployer.reconcile(stage.scene.desired)
-    wrong = [who for _, who in seen if who != two]
-    expect(seen, "nothing was asked")
-    expect(not wrong, f"{len(wrong)} of {len(seen)} requests to the neighbour failed: {wrong[:1]}")
+        await asking.more()
+    wrong = asking.others(two)
+    expect(not wrong, f"{len(wrong)} of {len(asking.seen)} requests to the neighbour failed: {wrong[:1]}")
     expect(await stage.workers(two) == before, "the neighbour's worker was replaced")
-    return f"moved, drained, cleared and archived beside {len(seen)} requests, all answered by the same worker"
+    return f"moved, drained, cleared and archived beside {len(asking.seen)} requests, all answered by the same worker"

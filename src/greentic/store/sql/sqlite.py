@@ -74,13 +74,13 @@ class SqliteConnection:
 class SqliteDatabase:
     """The database in the file `path`, made with its folders when it is missing. Conflict when another process has it.
 
-    `opener` is how the driver opens a file.
+    `opener` is how the driver opens a file, `checkpoint_pages` how much the log holds before it is written back.
     """
 
     lanes = False
     shared = False
 
-    def __init__(self, path: Path, opener: Opener = _open) -> None:
+    def __init__(self, path: Path, *, opener: Opener = _open, checkpoint_pages: int = 2_000) -> None:
         self._path = path.absolute()
         self.place = str(self._path)
         self._opener = opener
@@ -95,7 +95,7 @@ class SqliteDatabase:
         try:
             os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
             self._writer = SqliteConnection(self._path, opener)
-            self._writer.query("PRAGMA wal_autocheckpoint=2000")
+            self._writer.query(f"PRAGMA wal_autocheckpoint={checkpoint_pages}")
             self._writer.query("PRAGMA journal_size_limit=67108864")
             with self.writing("") as connection:
                 schema.migrate(connection, _WORDS, timestamp(wall_clock()))

@@ -188,7 +188,12 @@ class FakeExchange:
 
     def __init__(self, method: bytes, said: list[Any]) -> None:
         self.head = SimpleNamespace(method=method, upgrade=b"")
-        self.client = SimpleNamespace(transport=Transport(said), write=said.append, touch=lambda: None)
+        self.client = SimpleNamespace(
+            transport=Transport(said),
+            write=said.append,
+            write_lines=lambda pieces: said.append(b"".join(pieces)),
+            touch=lambda: None,
+        )
         self.request_complete = True
         self.rechunks = False
         self.said = said
@@ -259,7 +264,7 @@ def answers(draw: st.DrawFn) -> list[tuple[bytes, list[bytes]]]:
     return script
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(answers())
 def test_responses_are_the_same_with_and_without_memory(script: list[tuple[bytes, list[bytes]]]) -> None:
     with mock.patch.object(KnownResponses, "recall", return_value=None):

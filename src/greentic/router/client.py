@@ -279,6 +279,11 @@ class ClientConnection(asyncio.Protocol):
         self.sent += len(data)
         self.transport.write(data)
 
+    def write_lines(self, pieces: list[bytes | memoryview]) -> None:
+        """Send `pieces`, one behind the other."""
+        self.sent += sum(map(len, pieces))
+        self.transport.writelines(pieces)
+
     def write_eof(self) -> None:
         """Send no more."""
         if not self.transport.is_closing():

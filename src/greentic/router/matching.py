@@ -22,6 +22,8 @@ from urllib.parse import unquote_to_bytes
 T = TypeVar("T")
 
 _HOST = re.compile(rb"(?:\[([0-9a-f:.]+)\]|([a-z0-9._~!$&'()*+,;=%-]*))(?::[0-9]{0,5})?")
+_RESOLVED = re.compile(rb"[%\\]|//|/\.")
+"""Where the two readings of a path can differ."""
 _REMEMBERED = 1024
 _REMEMBERED_BYTES = 256
 
@@ -109,7 +111,7 @@ class Matcher(Generic[T]):
 
     def _match(self, host: bytes, path: bytes) -> Route[T] | None:
         plain = self._lookup(host, path)
-        if b"%" in path or b"//" in path or b"/." in path or b"\\" in path:
+        if _RESOLVED.search(path):
             resolved = self._lookup(host, resolve(path))
             if resolved is not plain:
                 raise AmbiguousPath("the path can be read in two ways that lead to different routes")

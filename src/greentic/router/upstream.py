@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from greentic.router.tunnel import Tunnel
 
 _DIRECT_BYTES = 16 * 1024
+_COPIED_BYTES = 16 * 1024
+"""More is given to the kernel as it lies: copying it behind its head would cost more than a second piece."""
 _TRAILERS = 128
 _FIELDS = 1024
 _HEAD_BYTES = 256 * 1024
@@ -202,7 +204,7 @@ class UpstreamConnection(asyncio.Protocol):
                 head, at = known
                 missing = at + (head.length or 0) - len(data)
                 if missing >= 0:  # the parser is to judge what follows a body
-                    self._repeat(exchange, head, data[at:], missing)
+                    self._repeat(exchange, head, data, at, missing)
                     return
             if not _START.startswith(data[:7]):
                 self._fail(exchange, _bad("the worker's response is not HTTP/1.1"))
@@ -235,11 +237,14 @@ class UpstreamConnection(asyncio.Protocol):
         elif self._direct < -1 - _DIRECT_BYTES:
             self._take_direct()
 
-    def _repeat(self, exchange: Exchange, head: ResponseHead, body: bytes, missing: int) -> None:
-        """A plain head, and `body` behind it, of which `missing` bytes are still to come."""
+    def _repeat(self, exchange: Exchange, head: ResponseHead, data: bytes, at: int, missing: int) -> None:
+        """A plain head; its body is in `data` from `at` on, of which `missing` bytes are still to come."""
         answer = exchange.response_head(head)
         client = exchange.client
-        client.write(answer + body)
+        if len(data) > _COPIED_BYTES:
+            client.write_lines([answer, memoryview(data)[at:]])
+        else:
+            client.write(answer + data[at:])
         if not missing and exchange.request_complete and not self.write_paused:
             # Nothing was parsed, so that there is nothing to reset.
             self.exchange = None

@@ -17,6 +17,7 @@ from greentic.router.heads import facts_of, last_chunk, request_bytes, response_
 from greentic.router.matching import AmbiguousPath
 from greentic.router.phases import RESPONDING, STREAMING
 from greentic.router.refusal import STATUS_LINES, Refusal
+from greentic.router.request_head import RequestHead
 from greentic.router.selection import PREVIEW, Decision, in_session, select
 from greentic.router.trust import proves
 from greentic.router.tunnel import Tunnel
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from greentic.router.gateway import Gateway
     from greentic.router.pins import Pin
     from greentic.router.pool import UpstreamPool
-    from greentic.router.request_head import RequestHead
     from greentic.router.response_head import ResponseHead
     from greentic.router.selection import Facts
     from greentic.router.tally import Tally
@@ -41,6 +41,10 @@ _FIRST_PAUSE: Final = 0.02
 _LONGEST_PAUSE: Final = 0.25
 _TABLES_ASKED: Final = 3
 """How often a session's pin is asked for anew because the table changed meanwhile."""
+
+_NO_HEAD: Final = RequestHead()
+"""Of a request that could not be read."""
+_NO_HEAD.method = _NO_HEAD.host = _NO_HEAD.path = b""
 
 
 class Exchange:
@@ -91,37 +95,30 @@ class Exchange:
         self._gateway = gateway
         self.client = client
         self.caller = client.caller_of(head)
-        self.refusal: Refusal | None = None
         if head is not None:
             self.head = head
             self.request_id = head.request_id or gateway.new_request_id()
             self.request_complete = not head.has_body
         else:
+            self.head = _NO_HEAD
             self.request_id = gateway.new_request_id()
             self.request_complete = False
-        self.closes = False
-        self.rechunks = False
+        self.closes = self.rechunks = self.trusted = self._stamp = False
+        self._started = self._response_started = self._retried = self._over = False
+        self.refusal: Refusal | None = None
         self.deployment: CompiledDeployment | None = None
+        self.facts: Facts | None = None
         self.decision: Decision | None = None
+        self.error: str | None = None
         self._tally: Tally | None = None
         self._upstream: UpstreamConnection | None = None
         self._waits_at: UpstreamPool | None = None
         self._tunnel: Tunnel | None = None
-        self._pending: list[bytes] = []
-        self._pending_bytes = 0
-        self.received = 0
-        self._started = False
-        self._response_started = False
-        self._retried = False
-        self._over = False
-        self._stamp = False
-        self.facts: Facts | None = None
-        self.selected_at = self.answered_after = 0.0
-        self.error: str | None = None
-        self.sent_before = client.sent
         self._pinning: bytes | None = None
-        self.trusted = False
-        self.status = 0
+        self._pending: list[bytes] = []
+        self._pending_bytes = self.received = self.status = 0
+        self.selected_at = self.answered_after = 0.0
+        self.sent_before = client.sent
         self.began = time.monotonic()
 
     def is_over(self) -> bool:
@@ -539,7 +536,7 @@ class Exchange:
             self.fail(Refusal(503, "drained", "the revision was drained before it answered"))
 
     def _answer(self, refusal: Refusal) -> None:
-        known = hasattr(self, "head")
+        known = self.head is not _NO_HEAD
         close = self.closes or not self.request_complete or self._gateway.stopping
         self.status = refusal.status
         self.error = refusal.kind
@@ -570,10 +567,7 @@ class Exchange:
         self._pending = []
         tally, self._tally = self._tally, None
         client, deployment = self.client, self.deployment
-        method = host = path = b""
-        if hasattr(self, "head"):
-            head = self.head
-            method, host, path = head.method, head.host, head.path[:PATH_BYTES]
+        head = self.head
         # The fields of `Ended`.
         record = (
             self.request_id,
@@ -584,9 +578,9 @@ class Exchange:
             self.status,
             self.error,
             self.caller.address,
-            method,
-            host,
-            path,
+            head.method,
+            head.host,
+            head.path[:PATH_BYTES],
             deployment.row if deployment is not None else None,
             deployment.mint if deployment is not None else None,
             self.facts,

@@ -116,8 +116,6 @@ async def _carried_out(
         told: dict[str, Any] = {"result": applied.result, "etag": applied.etag, "generation": applied.generation}
     else:
         told = exchange.replayed(applied.result) if applied.replayed else dict(applied.result)
-    if not rehearsed:
-        desk.changed(command.environment_id)
     if ours:
         # Where the environment is now belongs to the answer and not to the record, which must stay small.
         told["present"] = {"etag": applied.etag, "generation": applied.generation}
@@ -139,17 +137,29 @@ async def _allow(desk: Desk, principal: Principal, verb: Verb, environment_id: s
     """Denied unless the principal may; a denial of somebody who is known stands in the audit log."""
     noun, _, name = verb.permission.partition(":")
     decision = principal.decide(noun, name, environment_id, changes=True)
-    if decision.allowed:
-        return
+    if not decision.allowed:
+        raise await deny(desk, principal, verb.noun, verb.verb, environment_id, decision, request)
+
+
+async def deny(
+    desk: Desk,
+    principal: Principal,
+    noun: str,
+    verb: str,
+    environment_id: str | None,
+    decision: Decision,
+    request: Request,
+) -> Denied:
+    """The denial, once it stands in the audit log of an environment that the principal may know of."""
     if environment_id is not None and principal.sees(environment_id):
         key = request.headers.get("idempotency-key", "").strip()
         kept = key if key.isascii() and key.isprintable() and len(key) <= exchange.MAX_KEY_BYTES else ""
-        command = Command(environment_id, verb.noun, verb.verb, Payload(), kept, principal.name)
+        command = Command(environment_id, noun, verb, Payload(), kept, principal.name)
         asked = contract.Request(
             "", principal.caller, decision, lambda _settled: {}, lambda _result: {"environment_id": environment_id}
         )
         await desk.record_denial(principal, command, asked)
-    raise Denied(decision.reason, details={"policy": decision.policy, "reason": decision.reason})
+    return Denied(decision.reason, details={"policy": decision.policy, "reason": decision.reason})
 
 
 def _own(customers: frozenset[str], policy: str, environment: Environment | None, command: Command) -> None:

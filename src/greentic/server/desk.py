@@ -25,6 +25,7 @@ from greentic.store.contract import Applied, ServedStore
 
 Value = TypeVar("Value")
 THREADS = 64
+PROBE_SECONDS = 1.0
 DENIALS_PER_MINUTE = 60
 """Denials of one principal that leave an audit entry each; the rest of a flood is counted only."""
 
@@ -48,8 +49,8 @@ class Desk:
     store: ServedStore
     doorkeeper: Doorkeeper
     max_body: int = MAX_BODY_BYTES
-    observe: Callable[[str], None] = lambda _environment_id: None
     clock: Callable[[], float] = time.monotonic
+    _probed: float | None = None
     _threads: anyio.CapacityLimiter | None = None
     _denials: dict[str, tuple[float, int]] = field(default_factory=dict)
 
@@ -75,9 +76,12 @@ class Desk:
             return await self.in_thread(lambda: self.store.apply(command, **how))
         return await asyncio.shield(asyncio.wrap_future(submit(command, **how)))
 
-    def changed(self, environment_id: str) -> None:
-        """Tell those who watch."""
-        self.observe(environment_id)
+    async def probed(self) -> None:
+        """Show that the store can be written. Asked often, it is written once in a second: anybody may ask."""
+        if self._probed is not None and self.clock() - self._probed < PROBE_SECONDS:
+            return
+        await self.in_thread(self.store.probe)
+        self._probed = self.clock()
 
     def context(self, principal: Principal) -> Context:
         """The surroundings of an operation on behalf of `principal`."""

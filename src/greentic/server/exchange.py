@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import re
 from collections.abc import Mapping
@@ -92,7 +93,11 @@ async def body(request: Request, limit: int = MAX_BODY_BYTES) -> Any:
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != JSON and not (kind.startswith("application/") and kind.endswith("+json")):
         raise InvalidArgument(f"the header Content-Type must be {JSON}")
-    data = await _read(request, limit)
+    return json_of(await _read(request, limit))
+
+
+def json_of(data: bytes) -> Any:
+    """The JSON values in `data`; InvalidArgument when it is not JSON."""
     try:
         value = json.loads(data, parse_constant=_no_constant, parse_float=_finite)
         digest(value)
@@ -134,6 +139,16 @@ def envelope(result: Any, settled: Settled) -> dict[str, Any]:
 def replayed(recorded: Mapping[str, Any]) -> dict[str, Any]:
     """The envelope as it was recorded, marked as a repetition."""
     return {**recorded, "idempotency": {"idempotency": "replayed"}}
+
+
+def digest_of(data: bytes) -> str:
+    """The SHA-256 of a body that is not JSON, in hex."""
+    return hashlib.sha256(data).hexdigest()
+
+
+async def content(request: Request, limit: int) -> bytes:
+    """The bytes of the body; InvalidArgument when they are too many or too slow."""
+    return await _read(request, limit)
 
 
 async def _read(request: Request, limit: int) -> bytes:

@@ -110,7 +110,8 @@ def _conflict(error: Conflict, *, seeds: bool) -> tuple[int, dict[str, Any]]:
             "actual_generation": generation,
         }
         return STATUSES["precondition-failed"], {name: value for name, value in body.items() if value is not None}
-    return _detailed("already-exists" if isinstance(error, AlreadyExists) else "conflict", error)
+    exists = isinstance(error, AlreadyExists) or details.get("reason") == "already-exists"
+    return _detailed("already-exists" if exists else "conflict", error)
 
 
 def _detailed(kind: str, error: GreenticError) -> tuple[int, dict[str, Any]]:

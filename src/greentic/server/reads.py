@@ -11,9 +11,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from greentic.operations import trust_root
-from greentic.server import exchange, views
+from greentic.server import exchange, views, watching
 from greentic.server.access import UNSEEN, Principal
 from greentic.server.desk import Desk
+from greentic.server.watching import Feed
 from greentic.spec import identifiers
 from greentic.spec.errors import Denied, InvalidArgument, NotFound
 from greentic.store.contract import Stored
@@ -33,8 +34,9 @@ def shown(path: str) -> bool:
 class Reads:
     """The handlers of every read."""
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, desk: Desk, feed: Feed) -> None:
         self._desk = desk
+        self._feed = feed
         self._encoded: OrderedDict[tuple[str, str, frozenset[str] | None], bytes] = OrderedDict()
 
     async def environments(self, request: Request) -> Response:
@@ -73,7 +75,8 @@ class Reads:
         """What the data plane discovered of itself; null while nothing was recorded."""
         _, environment_id = await self._seen(request, "env", "show")
         await self._load(environment_id)
-        return exchange.answer({"runtime": None})
+        data = await self._desk.in_thread(partial(self._desk.store.files(environment_id).read, "runtime.json"))
+        return exchange.answer({"runtime": None if data is None else exchange.json_of(data)})
 
     async def trust_root(self, request: Request) -> Response:
         """Whom the environment trusts, and (ours) whom it trusts no more."""
@@ -83,14 +86,25 @@ class Reads:
         return exchange.answer(await self._desk.in_thread(listed))
 
     async def audit(self, request: Request) -> Response:
-        """A page of the audit log after entry number `after`; `next` is where the following page begins."""
+        """A page of the audit log after entry number `after`, `next` is where the following one begins; or its entries
+        as they come, for those who accept a stream of events."""
         principal, environment_id = await self._seen(request, "audit", "list")
         self._whole(principal)
-        after = _number(request, "after", 0, 2**63 - 1) or 0
+        after = _number(request, "after", 0, 2**62) or 0
+        if watching.wanted(request):
+            await self._load(environment_id)
+            resumed = watching.last_event_id(request)
+            return self._feed.audit(request, environment_id, after if resumed is None else resumed)
         limit = _number(request, "limit", 1, MAX_PAGE) or MAX_PAGE
         events = await self._desk.in_thread(partial(self._desk.store.events, environment_id, after, limit))
         last = events[-1]["sequence"] if events else after
         return exchange.answer({"environment_id": environment_id, "events": list(events), "next": last})
+
+    async def watch(self, request: Request) -> Response:
+        """The environment's generation and etag, now and whenever they change."""
+        _, environment_id = await self._seen(request, "env", "watch")
+        await self._load(environment_id)
+        return self._feed.states(request, environment_id)
 
     async def files(self, request: Request) -> Response:
         """The paths of the files beside the document that stand below the folder `under`."""

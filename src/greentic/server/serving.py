@@ -16,7 +16,7 @@ from pathlib import Path
 
 import uvicorn
 
-from greentic.server.app import application
+from greentic.server.app import StoreServer
 from greentic.server.desk import Desk
 from greentic.server.doors import Bucket, GuardedDoor, OpenDoor
 from greentic.server.wire import BoundedProtocol
@@ -93,7 +93,7 @@ def serve(store: ServedStore, settings: Settings, started: Callable[[str], None]
 def configured(desk: Desk, settings: Settings) -> uvicorn.Config:
     """How the application over `desk` is served."""
     config = uvicorn.Config(
-        application(desk),
+        StoreServer(desk),
         http=BoundedProtocol,
         ws="none",
         lifespan="off",
@@ -136,6 +136,8 @@ class _Server(uvicorn.Server):
         """Take no new requests and let those in flight end; asked again, end at once."""
         self.force_exit = self.should_exit
         self.should_exit = True
+        if isinstance(self.config.app, StoreServer):
+            self.config.app.feed.end()
 
 
 class _Reload:

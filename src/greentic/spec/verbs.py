@@ -501,6 +501,63 @@ VERBS: tuple[Verb, ...] = (
 )
 """Every verb, in the order of a deployment's life."""
 
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """What a store server does beside carrying out verbs: what is read, and what concerns the store itself.
+
+    `changes`: it needs an idempotency key, is audited under `noun` and `verb`, and is closed to those who only read.
+    `of_a8`: the contract A8 has it too. `health`: answered to everybody.
+    """
+
+    noun: str
+    verb: str
+    summary: str
+    route: Route
+    changes: bool = False
+    of_a8: bool = True
+    health: bool = False
+
+    @property
+    def name(self) -> str:
+        """As people write it: `backup create`."""
+        return f"{self.noun} {self.verb}"
+
+
+def _operation(name: str, route: str, summary: str, **more: bool) -> Operation:
+    noun, _, verb = name.partition(" ")
+    method, _, rest = route.partition(" ")
+    path = rest if rest.startswith("/") else f"{ENVIRONMENT}/{rest}".rstrip("/")
+    return Operation(noun, verb, summary, Route(method, path), **more)
+
+
+OPERATIONS: tuple[Operation, ...] = (
+    _operation("server alive", "GET /healthz", "Whether the process answers", health=True),
+    _operation("server ready", "GET /readyz", "Whether the store can be written", health=True),
+    _operation("server metrics", "GET /metrics", "What was counted, as Prometheus reads it", of_a8=False),
+    _operation("server openapi", "GET /openapi.json", "This interface, described", of_a8=False, health=True),
+    _operation("env list", "GET /environments", "The environments by name"),
+    _operation("env show", "GET", "An environment with its etag and generation"),
+    _operation("env runtime", "GET runtime", "What a data plane discovered of itself"),
+    _operation("env watch", "GET watch", "Each change of an environment, as it happens", of_a8=False),
+    _operation("env reconcile", "POST reconcile", "Authorise a reconciliation of one state", changes=True),
+    _operation("env reconcile-complete", "POST reconcile/complete", "Record how a reconciliation ended", changes=True),
+    _operation("trust-root list", "GET trust-root", "Whom an environment trusts"),
+    _operation("audit list", "GET audit", "Who changed what, in pages or as it happens", of_a8=False),
+    _operation("files list", "GET files", "The files beside an environment's document", of_a8=False),
+    _operation("files show", "GET files/{path}", "One of them", of_a8=False),
+    _operation("files put", "PUT files/{path}", "Write one of them", changes=True, of_a8=False),
+    _operation("files remove", "DELETE files/{path}", "Remove one of them", changes=True, of_a8=False),
+    _operation("backup create", "POST backups", "Keep the present state", changes=True),
+    _operation("backup list", "GET backups", "The backups of an environment, oldest first"),
+    _operation("backup delete", "DELETE backups/{backup_id}", "Remove a backup", changes=True),
+    _operation("backup export", "GET backups/{backup_id}/export", "A backup to carry elsewhere"),
+    _operation("backup restore", "POST restore", "Make a backup the present state", changes=True),
+    _operation("backup import", "POST import", "Make an environment of an exported backup", changes=True),
+    _operation("backup accept", "POST accept", "Make a mended document the present state", changes=True, of_a8=False),
+)
+"""In the order of an environment's life."""
+
 _BY_NAME = {(verb.noun, verb.verb): verb for verb in VERBS}
 
 

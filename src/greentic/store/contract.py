@@ -127,7 +127,8 @@ class Request:
     `fingerprint` tells requests apart in place of the command's own, `caller` is the audit event's actor, `decision`
     stands in place of the store's `authorize`. `answer` makes what is recorded under the key and returned as the
     result; it is pure, and may be asked more than once for one change. `target` makes the audit event's target of the
-    command's result (None: before there is one); without it the payload is the target.
+    command's result (None: before there is one); without it the payload is the target. `reported` is a failure that the
+    request tells of: the audit log says it, although the request itself is carried out.
     """
 
     fingerprint: str
@@ -135,6 +136,7 @@ class Request:
     decision: Decision
     answer: Callable[[Settled], Mapping[str, Any]]
     target: Callable[[Mapping[str, Any] | None], Mapping[str, Any]] | None = None
+    reported: GreenticError | None = None
 
 
 class Files(Protocol):

@@ -73,6 +73,8 @@ def outcome(
     event = _event(attempt, generation, mint, result)
     if new is not None:
         event["new_generation"] = new
+    if error is None and attempt.request is not None:
+        error = attempt.request.reported
     end = {"outcome": "ok"} if error is None else {"outcome": "error", "kind": error.kind, "message": error.message}
     return {**event, "phase": "outcome", "result": end}
 

@@ -1,0 +1,176 @@
+"""Environments and audit logs as they change: server-sent events with resume (HTML Living Standard, section 9.2).
+
+Who watches is told the newest state, not every state between: an event says that the environment is at generation N
+now. Audit entries are told one by one, each with its number as its id, so that `Last-Event-ID` goes on where it ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import defaultdict
+from collections.abc import AsyncIterator
+from functools import partial
+
+from starlette.requests import Request
+from starlette.responses import StreamingResponse
+
+from greentic.server.desk import Desk
+from greentic.spec.errors import GreenticError, InvalidArgument, NotFound, TimedOut
+
+BEAT_SECONDS = 15.0
+"""Between two signs of life; then the state is looked at and the caller's right to see it, too."""
+MAX_STREAMS = 512
+PAGE = 200
+RETRY_MILLISECONDS = 2_000
+
+
+class Feed:
+    """Wakes those who watch an environment when it changes, here or through another server on the same database."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+        self._watching: dict[str, set[asyncio.Event]] = defaultdict(set)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._store: object = None
+        self.ending = asyncio.Event()
+        self.streams = 0
+
+    def audit(self, request: Request, environment_id: str, after: int) -> StreamingResponse:
+        """The entries after number `after`, and those to come."""
+        return self._stream(self._entries(request, environment_id, after))
+
+    def states(self, request: Request, environment_id: str) -> StreamingResponse:
+        """The environment's generation and etag now, and whenever they change."""
+        return self._stream(self._generations(request, environment_id, last_event_id(request)))
+
+    def end(self) -> None:
+        """Let every stream end: the server is about to."""
+        self.ending.set()
+        for waiting in list(self._watching.values()):
+            for one in waiting:
+                one.set()
+
+    def _stream(self, events: AsyncIterator[str]) -> StreamingResponse:
+        if self.streams >= MAX_STREAMS:
+            raise TimedOut(f"{MAX_STREAMS} streams are open already")
+        headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
+        return StreamingResponse(self._counted(events), 200, headers, "text/event-stream")
+
+    async def _counted(self, events: AsyncIterator[str]) -> AsyncIterator[str]:
+        self.streams += 1
+        try:
+            yield f"retry: {RETRY_MILLISECONDS}\n\n"
+            async for event in events:
+                yield event
+        finally:
+            self.streams -= 1
+
+    async def _entries(self, request: Request, environment_id: str, after: int) -> AsyncIterator[str]:
+        with _Waiting(self, environment_id) as waiting:
+            while not self.ending.is_set():
+                waiting.clear()
+                read = partial(self._desk.store.events, environment_id, after, PAGE)
+                page = await self._desk.in_thread(read)
+                for event in page:
+                    after = event["sequence"]
+                    yield _event("audit", after, event)
+                if len(page) == PAGE:
+                    continue
+                if not await self._woken(waiting, request):
+                    yield ": still here\n\n"
+                    if not await self._still_admitted(request):
+                        return
+
+    async def _generations(self, request: Request, environment_id: str, seen: int | None) -> AsyncIterator[str]:
+        with _Waiting(self, environment_id) as waiting:
+            while not self.ending.is_set():
+                waiting.clear()
+                try:
+                    stored = await self._desk.in_thread(partial(self._desk.store.load, environment_id))
+                except NotFound:
+                    yield _event("gone", seen or 0, {"environment_id": environment_id})
+                    return
+                except GreenticError as error:
+                    yield _event("trouble", seen or 0, {"environment_id": environment_id, "kind": error.kind})
+                    return
+                if stored.generation != seen:
+                    seen = stored.generation
+                    told = {"environment_id": environment_id, "generation": seen, "etag": stored.etag}
+                    yield _event("environment", seen, told)
+                if not await self._woken(waiting, request):
+                    yield ": still here\n\n"
+                    if not await self._still_admitted(request):
+                        return
+
+    async def _woken(self, waiting: asyncio.Event, _request: Request) -> bool:
+        try:
+            async with asyncio.timeout(BEAT_SECONDS):
+                await waiting.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    async def _still_admitted(self, request: Request) -> bool:
+        """Whether the caller may still be told: a token may have been revoked meanwhile."""
+        try:
+            principal = await self._desk.caller(request)
+        except GreenticError:
+            return False
+        return principal.sees(request.path_params["environment_id"])
+
+    def enter(self, environment_id: str, waiting: asyncio.Event) -> None:
+        """Wake `waiting` whenever the environment changes."""
+        if self._store is not self._desk.store:
+            self._loop, self._store = asyncio.get_running_loop(), self._desk.store
+            self._desk.store.subscribe(self._heard)
+        self._watching[environment_id].add(waiting)
+
+    def leave(self, environment_id: str, waiting: asyncio.Event) -> None:
+        """Wake it no more."""
+        self._watching[environment_id].discard(waiting)
+        if not self._watching[environment_id]:
+            del self._watching[environment_id]
+
+    def _heard(self, environment_id: str, _generation: int) -> None:
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._wake, environment_id)
+
+    def _wake(self, environment_id: str) -> None:
+        for one in self._watching.get(environment_id, ()):
+            one.set()
+
+
+class _Waiting:
+    """One stream's place among those who wait for an environment."""
+
+    def __init__(self, feed: Feed, environment_id: str) -> None:
+        self._feed, self._environment_id = feed, environment_id
+        self._event = asyncio.Event()
+
+    def __enter__(self) -> asyncio.Event:
+        self._feed.enter(self._environment_id, self._event)
+        return self._event
+
+    def __exit__(self, *_: object) -> None:
+        self._feed.leave(self._environment_id, self._event)
+
+
+def last_event_id(request: Request) -> int | None:
+    """Where the caller's last stream ended; InvalidArgument for what is no number."""
+    given = request.headers.get("last-event-id")
+    if given is None or not given.strip():
+        return None
+    if not (given.isascii() and given.isdigit() and len(given) < 19):
+        raise InvalidArgument("the header Last-Event-ID holds a number")
+    return int(given)
+
+
+def wanted(request: Request) -> bool:
+    """Whether the caller asks for a stream."""
+    return "text/event-stream" in request.headers.get("accept", "")
+
+
+def _event(name: str, number: int, value: object) -> str:
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return f"event: {name}\nid: {number}\ndata: {text}\n\n"

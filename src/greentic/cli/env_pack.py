@@ -19,6 +19,30 @@ def env_pack() -> None:
 
 
 @env_pack.command()
+@click.argument("path", metavar="ENV-PACK", required=False)
+@click.argument("folder", type=FOLDER, required=False)
+@click.option("--slot", metavar="SLOT", help="What it fills. [default: the second part of its name, else deployer]")
+@click.option(
+    "--language",
+    type=click.Choice(["python", "executable"]),
+    default="python",
+    show_default=True,
+    help="A Python distribution, or a program of its own.",
+)
+@verb("env-pack", "new", view=lambda result: _view_new(result))
+def new(invocation: Invocation, path: str | None, folder: Path | None, slot: str | None, language: str) -> Any:
+    """Write the project of a new env-pack that works: its package, its tests. FOLDER is its name unless you say."""
+    from greentic.cli.bindings import slot_of
+    from greentic.envpacks import scaffold
+
+    name = need(path, "argument 'ENV-PACK'")
+    wanted = scaffold.slot_of(name) if slot is None else slot_of(slot)
+    place = Path(folder or name)
+    written = scaffold.new(place, name, wanted, language)
+    return {"path": name, "slot": wanted.value, "folder": str(place), "files": [str(file) for file in written]}
+
+
+@env_pack.command()
 @click.argument("folder", type=FOLDER, required=False)
 @click.option("--no-signature", is_flag=True, help="Write the digests only; whoever installs it must vouch for it.")
 @verb("env-pack", "seal", view=lambda result: _view_sealed(result))
@@ -51,6 +75,14 @@ def uninstall(invocation: Invocation, path: str | None, force: bool) -> Any:
     from greentic.operations import executables
 
     return executables.uninstall(invocation.context(), need(path, "argument 'ENV-PACK'"), force=force)
+
+
+def _view_new(result: Any) -> None:
+    from greentic.cli.tables import line
+
+    for path in result["files"]:
+        line(f"  {path}")
+    line(f"a working {result['slot']}; read {result['folder']}/README.md, then: ", ("pip install --editable", "bold"))
 
 
 def _view_sealed(result: Any) -> None:

@@ -129,7 +129,7 @@ def read(folder: Path) -> tuple[PackManifest, bytes]:
         raise NotFound(
             f"there is no {MANIFEST} in {folder}",
             details={"path": str(folder)},
-            next_step="name the folder of an env-pack; docs/env-packs.md says what it holds",
+            next_step="name the folder of an env-pack; gtc env-pack new NAME --language executable writes one",
         )
     return parsed(data, str(folder / MANIFEST)), data
 
@@ -141,7 +141,7 @@ def parsed(data: bytes, what: str) -> PackManifest:
         raise SpecViolation(
             "Slot",
             f"{what}: an executable can fill the slot deployer, not '{str(document['slot'])[:40]}'",
-            next_step="write it as a Python distribution with an entry point: docs/env-packs.md",
+            next_step="write it as a Python distribution: gtc env-pack new NAME --slot SLOT",
         )
     return parse(PackManifest, document, what)
 

@@ -38,9 +38,7 @@ MakeDeployer = Callable[[DeployerContext], Deployer]
 def serve(make: MakeDeployer) -> None:
     """Answer calls of the deployer that `make` makes, until standard input ends."""
     if not stat.S_ISFIFO(os.fstat(0).st_mode) and not stat.S_ISSOCK(os.fstat(0).st_mode):
-        sys.exit(
-            "this program is an env-pack: it is started by greentic, which speaks JSON-RPC with it (docs/env-packs.md)"
-        )
+        sys.exit("this program is an env-pack: greentic starts it and speaks JSON-RPC with it (docs/env-packs.md)")
     said = os.fdopen(os.dup(1), "wb", buffering=0)
     heard = os.fdopen(os.dup(0), "rb", buffering=0)
     # Whatever prints or reads meanwhile does so elsewhere, also in programs that are started.

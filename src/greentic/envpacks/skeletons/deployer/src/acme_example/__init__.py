@@ -1,0 +1,37 @@
+"""The env-pack `acme.deployer.example`: what greentic finds by the entry point in pyproject.toml."""
+
+from __future__ import annotations
+
+from greentic.envpacks.deployer import Deployer, DeployerContext
+from greentic.envpacks.registry import EnvPack
+from greentic.spec.capabilities import Slot
+
+
+def pack() -> EnvPack:
+    """Imported when somebody asks what is installed: heavy imports belong into the functions below."""
+    return EnvPack(
+        path="acme.deployer.example",
+        slot=Slot.DEPLOYER,
+        versions="^0.1.0",
+        summary="runs each revision as a process group of a small scheduler on this machine",
+        deployer=_deployer,
+        answers=lambda: {
+            "type": "object",
+            "additionalProperties": False,
+            "properties": {
+                "nice": {
+                    "type": "integer",
+                    "minimum": 0,
+                    "maximum": 19,
+                    "default": 0,
+                    "description": "how much way the workers give to other programs",
+                }
+            },
+        },
+    )
+
+
+def _deployer(context: DeployerContext) -> Deployer:
+    from acme_example.deployer import ExampleDeployer
+
+    return ExampleDeployer(context)

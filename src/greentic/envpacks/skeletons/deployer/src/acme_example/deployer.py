@@ -1,0 +1,202 @@
+"""The deployer: it checks what can be checked without the provider, and asks the scheduler to do the rest.
+
+`greentic.envpacks.deployer` says what every deployer must guarantee. Each command of `gtc` makes a new deployer, so
+nothing may be kept in this object: what is to be remembered belongs to the provider, here to the scheduler.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from greentic.envpacks.deployer import (
+    DeployerContext,
+    DesiredState,
+    DrainReport,
+    Observation,
+    Progress,
+    Receipt,
+    RevisionObservation,
+    silent,
+)
+from greentic.envpacks.optional import OptionalVerbs
+from greentic.envpacks.variables import passed
+from greentic.envpacks.wire import LIMIT_BYTES, encode, error_from, from_json, to_json, verbs
+from greentic.spec.errors import BundleError, Conflict, NotFound, ProviderError, TimedOut
+from greentic.spec.lifecycle import PRESENT, Lifecycle
+
+START_SECONDS = 20.0
+LONGEST_PREVIEW_SECONDS = 7 * 24 * 3600
+
+
+class ExampleDeployer(OptionalVerbs):
+    """See `greentic.envpacks.deployer.Deployer`."""
+
+    def __init__(self, context: DeployerContext) -> None:
+        self._context = context
+        self._folder = context.folder.absolute() / "run" / "acme_example"
+
+    async def stage_revision(self, desired: DesiredState, revision_id: str, progress: Progress = silent) -> None:
+        """The bundle is unpacked already; see that there is something in it to run."""
+        from greentic.bundles.unpack import load
+
+        desired.revision(revision_id)
+        if load(self._context.folder / "revisions" / revision_id / "bundle").entry.manifest.application is None:
+            raise BundleError("the bundle holds no application that can be run")
+
+    async def warm_revision(self, desired: DesiredState, revision_id: str, progress: Progress = silent) -> None:
+        """Have the scheduler start the worker; it answers when the worker does."""
+        desired.revision(revision_id)
+        await self._ask("warm_revision", desired, progress, revision_id=revision_id)
+
+    async def drain_revision(self, desired: DesiredState, revision_id: str, progress: Progress = silent) -> DrainReport:
+        """Have the scheduler wait for what is in flight and end the worker."""
+        self._require_no_share(desired, revision_id)
+        with contextlib.suppress(NotRunning):
+            report: DrainReport = await self._call("drain_revision", desired, progress, revision_id=revision_id)
+            return report
+        return DrainReport(revision_id, 0, 0, 0.0)
+
+    async def archive_revision(self, desired: DesiredState, revision_id: str, progress: Progress = silent) -> None:
+        """Have the scheduler leave nothing of the revision."""
+        self._require_no_share(desired, revision_id)
+        with contextlib.suppress(NotRunning):
+            await self._call("archive_revision", desired, progress, revision_id=revision_id)
+        shutil.rmtree(self._folder / "workers" / revision_id, ignore_errors=True)
+
+    async def apply_traffic_split(
+        self, desired: DesiredState, deployment_id: str, progress: Progress = silent
+    ) -> Receipt:
+        """Have the router serve the recorded split."""
+        if desired.environment.deployment(deployment_id) is None:
+            raise NotFound(f"there is no deployment {deployment_id}", details={"deployment_id": deployment_id})
+        if desired.environment.split(deployment_id) is not None:
+            desired.split(deployment_id)  # refused unless it sums to 10,000
+        receipt: Receipt = await self._ask("apply_traffic_split", desired, progress, deployment_id=deployment_id)
+        return receipt
+
+    async def reconcile(self, desired: DesiredState, progress: Progress = silent) -> Observation:
+        """Have the scheduler make everything as it is recorded."""
+        seen: Observation = await self._ask("reconcile", desired, progress)
+        return seen
+
+    async def observe(self, desired: DesiredState) -> Observation:
+        """What the scheduler sees; nothing is started for it."""
+        with contextlib.suppress(NotRunning):
+            seen: Observation = await self._call("observe", desired, silent)
+            return seen
+        present = [item.revision_id for item in desired.environment.revisions if item.lifecycle in PRESENT]
+        return Observation(False, revisions={name: RevisionObservation(name, "absent") for name in present})
+
+    async def stop(self, desired: DesiredState, progress: Progress = silent) -> bool:
+        """End the scheduler and all that it runs."""
+        with contextlib.suppress(NotRunning):
+            await self._call("stop", desired, progress)
+            return True
+        return False
+
+    async def preview(self, desired: DesiredState, revision_id: str, seconds: int) -> str:
+        """A token that the router knows as its own."""
+        revision = desired.revision(revision_id)
+        if revision.lifecycle is not Lifecycle.READY:
+            raise Conflict(f"the revision {revision_id} is {revision.lifecycle}; only a ready one can be previewed")
+        if not 0 < seconds <= LONGEST_PREVIEW_SECONDS:
+            raise Conflict(f"a preview lasts 1 to {LONGEST_PREVIEW_SECONDS} seconds")
+        token: str = await self._ask("preview", desired, silent, revision_id=revision_id, seconds=seconds)
+        return token
+
+    def _require_no_share(self, desired: DesiredState, revision_id: str) -> None:
+        revision = desired.revision(revision_id)
+        split = desired.environment.split(revision.deployment_id)
+        if any(one.revision_id == revision_id and one.weight_bps for one in (split.entries if split else ())):
+            raise Conflict(f"the revision {revision_id} still has a share of the traffic")
+
+    async def _ask(self, verb: str, desired: DesiredState, progress: Progress, **arguments: Any) -> Any:
+        """Ask the scheduler, which is started when it is not there."""
+        for _ in range(2):
+            with contextlib.suppress(NotRunning):
+                return await self._call(verb, desired, progress, **arguments)
+            progress("starting the scheduler")
+            await self._start()
+        raise ProviderError(f"the scheduler ended while it was asked to {verb}", details={"log": str(self._log)})
+
+    async def _call(self, verb: str, desired: DesiredState, progress: Progress, **arguments: Any) -> Any:
+        try:
+            reader, writer = await asyncio.open_unix_connection(address(self._folder), limit=LIMIT_BYTES)
+        except (FileNotFoundError, ConnectionRefusedError):
+            raise NotRunning from None
+        try:
+            params = {name: to_json(value) for name, value in {"desired": desired, **arguments}.items()}
+            writer.write(encode({"verb": verb, "params": params}))
+            while True:
+                message = json.loads(await reader.readuntil(b"\n"))
+                if "progress" in message:
+                    progress(message["progress"])
+                elif "error" in message:
+                    raise error_from(message["error"], "the scheduler")
+                else:
+                    return from_json(verbs()[verb].gives, message["result"], "the scheduler's answer")
+        except (OSError, asyncio.IncompleteReadError):
+            raise NotRunning from None
+        finally:
+            writer.close()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
+
+    @property
+    def _log(self) -> Path:
+        return self._context.folder.absolute() / "logs" / "acme_example.log"
+
+    async def _start(self) -> None:
+        """Start the scheduler in the background and wait until it answers; it keeps a second one of its kind out."""
+        for folder in (self._folder, self._log.parent):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        nice = str(self._context.answers.get("nice", 0))
+        with self._log.open("ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "acme_example.scheduler", str(self._context.folder.absolute()), nice],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                # Of the operator's environment only the few variables that any program may see, and where we are.
+                env={**passed(os.environ), "PYTHONPATH": os.pathsep.join(part for part in sys.path if part)},
+                start_new_session=True,
+            )
+        try:
+            async with asyncio.timeout(START_SECONDS):
+                while True:
+                    with contextlib.suppress(OSError):
+                        _, writer = await asyncio.open_unix_connection(address(self._folder))
+                        writer.close()
+                        return
+                    if process.poll():  # one that ends without complaint gave way to another
+                        lines = self._log.read_text(errors="replace").splitlines()[-10:]
+                        raise ProviderError(
+                            f"the scheduler ended: {lines[-1] if lines else 'without a word'}",
+                            details={"last_lines": lines, "log": str(self._log)},
+                        )
+                    await asyncio.sleep(0.02)
+        except TimeoutError:
+            raise TimedOut(f"the scheduler did not answer within {START_SECONDS:g} s; read {self._log}") from None
+
+
+class NotRunning(Exception):
+    """There is no scheduler."""
+
+
+def address(folder: Path) -> str:
+    """The scheduler's socket. A path that the system finds too long gets a short one beside it."""
+    path = folder / "socket"
+    if len(os.fsencode(path)) < 100:
+        return str(path)
+    import hashlib
+    import tempfile
+
+    return str(Path(tempfile.gettempdir()) / f"acme-{hashlib.sha256(os.fsencode(path)).hexdigest()[:24]}.sock")

@@ -1,0 +1,398 @@
+"""The scheduler: one process per environment that runs the workers and the router. It stands for your platform.
+
+    python -m acme_example.scheduler ENVIRONMENT_FOLDER NICE
+
+A real platform is there already: then this file goes, and the deployer calls the platform's interface instead. What
+stays is the router: greentic's own, started here and told by `greentic.router.projection` what to serve.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import fcntl
+import json
+import os
+import random
+import secrets
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from acme_example.deployer import address
+from greentic.bundles.unpack import load
+from greentic.envpacks.deployer import DesiredState, DrainReport, Observation, Receipt, RevisionObservation
+from greentic.envpacks.variables import passed
+from greentic.envpacks.wire import LIMIT_BYTES, encode, from_json, to_json, verbs
+from greentic.router import preview, projection
+from greentic.router.control import RouterControl
+from greentic.router.keys import KeyRing, SigningKey
+from greentic.spec.environment import split_address
+from greentic.spec.errors import Conflict, GateFailed, GreenticError, ProviderError
+from greentic.spec.lifecycle import PRESENT
+from greentic.spec.revision import Revision
+from greentic.worker import ports
+from greentic.worker.launch import HOST, Identity, Launch, plan
+from greentic.worker.logfile import LogFile
+from greentic.worker.process import Subprocess
+from greentic.worker.supervision import State, Supervision
+
+Progress = Callable[[str], None]
+
+
+class Worker:
+    """One revision's process group, kept alive by greentic's own supervision."""
+
+    def __init__(self, scheduler: Scheduler, revision: Revision) -> None:
+        self.port = ports.choose(scheduler.ports())
+        log = LogFile(scheduler.logs / "revisions" / f"{revision.revision_id}.log")
+        log.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.supervision = Supervision(
+            lambda: scheduler.launch(revision, self.port), log, changed=lambda: None, chance=random.random
+        )
+
+
+class Scheduler:
+    """Everything that runs for one environment. The verbs are those of the deployer."""
+
+    def __init__(self, folder: Path, nice: int) -> None:
+        self.logs = folder / "logs"
+        self.stopped = asyncio.Event()
+        self._folder = folder
+        self._run = folder / "run" / "acme_example"
+        self._nice = nice
+        self._desired: DesiredState | None = None
+        self._workers: dict[str, Worker] = {}
+        self._draining: set[str] = set()
+        self._ended: set[str] = set()
+        self._turn = asyncio.Lock()
+        self._listener: socket.socket | None = None
+        self._router: RouterControl | None = None
+        self._router_process: Subprocess | None = None
+        self._version = 0
+
+    # The verbs
+
+    async def warm_revision(self, desired: DesiredState, revision_id: str, progress: Progress) -> None:
+        """Start the worker, and wait until it is healthy."""
+        revision = self._follow(desired).revision(revision_id)
+        self._ended.discard(revision_id)
+        worker = self._worker(revision, keep=False)
+        progress(f"waiting until v{revision.sequence} is healthy on port {worker.port}")
+        status = await worker.supervision.settled()
+        if status.state is not State.HEALTHY:
+            tail = worker.supervision.tail
+            raise GateFailed(
+                f"v{revision.sequence} did not become healthy: {status.detail}" + (f": {tail[-1]}" if tail else ""),
+                details={"revision_id": revision_id, "reason": status.detail, "last_lines": tail},
+                next_step=f"read {worker.supervision.log.path}, mend the bundle and stage it again",
+            )
+
+    async def drain_revision(self, desired: DesiredState, revision_id: str, progress: Progress) -> DrainReport:
+        """No new visitors; wait for those that are there; end the worker."""
+        began = time.monotonic()
+        revision = self._follow(desired).revision(revision_id)
+        finished = cut = pins = 0
+        if revision_id in self._workers:
+            self._draining.add(revision_id)
+            await self._publish()
+            assert self._router is not None
+            report = await self._router.drain(
+                revision_id, revision.drain_seconds, told=lambda seen: progress(f"waiting for {seen}")
+            )
+            finished, cut, pins = report.finished, report.cut.total, report.pins_cut
+            await self._end(revision_id)
+        return DrainReport(revision_id, finished, cut, round(time.monotonic() - began, 3), pins_cut=pins)
+
+    async def archive_revision(self, desired: DesiredState, revision_id: str, progress: Progress) -> None:
+        """Leave nothing of the revision."""
+        self._follow(desired)
+        await self._end(revision_id)
+
+    async def apply_traffic_split(self, desired: DesiredState, deployment_id: str, progress: Progress) -> Receipt:
+        """The router has acknowledged the split when this returns."""
+        began = time.monotonic()
+        self._follow(desired)
+        served = await self._publish()
+        return Receipt(deployment_id, served[deployment_id], 1, 1, round((time.monotonic() - began) * 1000, 3))
+
+    async def reconcile(self, desired: DesiredState, progress: Progress) -> Observation:
+        """Start what is missing, end what is too much, serve what is recorded."""
+        followed = self._follow(desired)
+        present = {item.revision_id: item for item in followed.environment.revisions if item.lifecycle in PRESENT}
+        for revision_id in set(self._workers) - set(present):
+            await self._end(revision_id)
+        for revision_id, revision in present.items():
+            if revision_id not in self._workers and revision_id not in self._ended:
+                progress(f"starting v{revision.sequence}")
+                self._worker(revision, keep=True)
+        for worker in list(self._workers.values()):
+            await worker.supervision.settled()
+        await self._publish()
+        return await self.observe(desired, progress)
+
+    async def observe(self, desired: DesiredState, progress: Progress) -> Observation:
+        """What is, as it is seen here and by the router."""
+        del desired, progress
+        report = await self._router.report() if self._router is not None else {"revisions": {}, "generations": {}}
+        return Observation(
+            running=True,
+            url=self._url,
+            routers=int(self._router is not None),
+            generations=report["generations"],
+            revisions={name: self._seen(name, report["revisions"].get(name, {})) for name in sorted(self._known())},
+        )
+
+    async def preview(self, desired: DesiredState, revision_id: str, seconds: int, progress: Progress) -> str:
+        """A token that reaches a ready revision at any share."""
+        revision = self._follow(desired).revision(revision_id)
+        keys = self._keys()
+        ring = KeyRing(tuple(SigningKey(one["kid"], base64.b64decode(one["secret"])) for one in keys["ring"]))
+        return preview.mint(ring, revision.deployment_id, revision_id, int(time.time()) + seconds)
+
+    async def stop(self, desired: DesiredState | None = None, progress: Progress | None = None) -> bool:
+        """End everything."""
+        async with self._turn:
+            if self._router is not None and self._router_process is not None:
+                with contextlib.suppress(GreenticError):
+                    await self._router.stop(2.0)
+                self._router.close()
+                await self._router_process.stop()
+                self._router = None
+            for revision_id in list(self._workers):
+                await self._workers.pop(revision_id).supervision.stop()
+            self.stopped.set()
+        return True
+
+    # Workers
+
+    def ports(self) -> set[int]:
+        """Those that are taken."""
+        return {worker.port for worker in self._workers.values()}
+
+    def launch(self, revision: Revision, port: int) -> Launch:
+        """How a revision is started: greentic's own plan of it, and the answer `nice`."""
+        assert self._desired is not None
+        deployment = self._desired.environment.deployment(revision.deployment_id)
+        if deployment is None:
+            raise ProviderError(f"the revision {revision.revision_id} belongs to no deployment")
+        files = self._folder / "revisions" / revision.revision_id
+        pack = load(files / "bundle").entry
+        if getattr(pack.manifest.application, "dependencies", ()):
+            raise ProviderError("this deployer installs no dependencies: put them into the bundle (vendor)")
+        frozen = files / "pack-configs" / f"{pack.pack_id}.json"
+        parameters = json.loads(frozen.read_bytes())["non_secret"] if frozen.exists() else {}
+        configuration = self._run / "workers" / revision.revision_id / "config.json"
+        configuration.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _write_private(configuration, parameters)
+        selector = deployment.route_binding.tenant_selector
+        identity = Identity(
+            env_id=revision.env_id,
+            revision_id=revision.revision_id,
+            deployment_id=deployment.deployment_id,
+            bundle_id=revision.bundle_id,
+            bundle_digest=revision.bundle_digest,
+            bundle_version=revision.display_version or pack.version,
+            customer_id=deployment.customer_id,
+            tenant=selector.tenant,
+            team=selector.team,
+            sequence=revision.sequence,
+        )
+        found = plan(pack, identity, port=port, configuration=configuration, operator=os.environ)
+        argv = ("nice", "-n", str(self._nice), *found.argv) if self._nice else found.argv
+        return Launch(argv, found.environment, found.directory, port, found.health_path, found.health_timeout)
+
+    def _worker(self, revision: Revision, *, keep: bool) -> Worker:
+        worker = self._workers.get(revision.revision_id) or Worker(self, revision)
+        self._workers[revision.revision_id] = worker
+        worker.supervision.start(keep=keep)
+        return worker
+
+    async def _end(self, revision_id: str) -> None:
+        """Take the revision from the router's table first, then end its worker."""
+        self._ended.add(revision_id)
+        self._draining.discard(revision_id)
+        if revision_id in self._workers:
+            await self._publish()
+            worker = self._workers.pop(revision_id, None)
+            if worker is not None:
+                await worker.supervision.stop()
+
+    def _seen(self, revision_id: str, counted: dict[str, Any]) -> RevisionObservation:
+        worker = self._workers.get(revision_id)
+        if worker is None:
+            return RevisionObservation(revision_id, "absent")
+        status = worker.supervision.status
+        return RevisionObservation(
+            revision_id,
+            status.state.value,
+            status.detail,
+            process_id=status.process_id,
+            restarts=status.restarts,
+            started_at=status.started_at,
+            in_flight=counted.get("in_flight", 0),
+            requests=counted.get("requests", 0),
+            log=str(worker.supervision.log.path),
+            ready_workers=int(status.state is State.HEALTHY),
+            wanted_workers=1,
+        )
+
+    def _known(self) -> set[str]:
+        assert self._desired is not None
+        recorded = {one.revision_id for one in self._desired.environment.revisions if one.lifecycle in PRESENT}
+        return recorded | set(self._workers)
+
+    # The router
+
+    async def _publish(self) -> dict[str, int]:
+        """Have the router serve the table of the present state; the generations that it has acknowledged."""
+        async with self._turn:
+            assert self._desired is not None
+            if self.stopped.is_set():
+                raise Conflict("the scheduler is being stopped")
+            if self._router is None:
+                await self._start_router()
+            assert self._router is not None
+            self._version += 1
+            environment = self._desired.environment
+            addresses = {name: f"{HOST}:{worker.port}" for name, worker in self._workers.items()}
+            rows = projection.deployments(environment, addresses, draining=self._draining, ended=self._ended)
+            table = {
+                "version": self._version,
+                "env_id": environment.environment_id,
+                "keys": self._keys(),
+                "deployments": rows,
+                "options": {"stamp_revision": bool(environment.host_config.stamp_revision)},
+            }
+            return dict((await self._router.configure(table)).generations)
+
+    async def _start_router(self) -> None:
+        assert self._desired is not None
+        if self._listener is None:
+            host, port = split_address(self._desired.environment.host_config.listen_address)
+            self._listener = socket.create_server((host, port), backlog=1024)
+        ours, theirs = socket.socketpair()
+        descriptors = (self._listener.fileno(), theirs.fileno())
+        try:
+            self._router_process = await Subprocess.spawn(
+                (
+                    *(sys.executable, "-P", "-m", "greentic.router"),
+                    *("--listen-fd", str(descriptors[0]), "--control-fd", str(descriptors[1])),
+                ),
+                {**passed(os.environ), "PYTHONPATH": os.environ.get("PYTHONPATH", "")},
+                self._folder,
+                LogFile(self.logs / "router.log"),
+                pass_fds=descriptors,
+            )
+        finally:
+            theirs.close()
+        self._router = await RouterControl.connect(ours)
+        await self._router.ready()
+
+    @property
+    def _url(self) -> str | None:
+        if self._listener is None:
+            return None
+        host, port = self._listener.getsockname()[:2]
+        return f"http://{HOST if host == '0.0.0.0' else host}:{port}"
+
+    def _keys(self) -> dict[str, Any]:
+        """What the router signs cookies with: made once, for the owner's eyes alone."""
+        path = self._run / "keys.json"
+        if not path.exists():
+            ring = [{"kid": f"k{secrets.token_hex(4)}", "secret": base64.b64encode(secrets.token_bytes(32)).decode()}]
+            slots = base64.b64encode(secrets.token_bytes(32)).decode()
+            _write_private(path, {"active": ring[0]["kid"], "ring": ring, "slots": slots})
+        found: dict[str, Any] = json.loads(path.read_bytes())
+        return found
+
+    # The record
+
+    def _follow(self, desired: DesiredState) -> DesiredState:
+        """Follow `desired` from now on, unless a newer record is followed already; what is followed."""
+        if self._desired is None or desired.generation >= self._desired.generation:
+            self._desired = desired
+            present = {one.revision_id for one in desired.environment.revisions if one.lifecycle in PRESENT}
+            self._draining &= present
+            self._ended &= present
+        return self._desired
+
+
+def _write_private(path: Path, document: Any) -> None:
+    draft = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        json.dump(document, file)
+    draft.replace(path)
+
+
+async def _converse(scheduler: Scheduler, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """One call: {"verb", "params"}, answered by any number of {"progress"} and then {"result"} or {"error"}."""
+
+    def say(message: dict[str, Any]) -> None:
+        writer.write(encode(message))
+
+    try:
+        message = json.loads(await reader.readuntil(b"\n"))
+        verb = message["verb"]
+        takes = verbs()[verb].takes
+        arguments = {name: from_json(takes[name], value, name) for name, value in message["params"].items()}
+        call = asyncio.create_task(getattr(scheduler, verb)(**arguments, progress=lambda line: say({"progress": line})))
+        gone = asyncio.create_task(reader.read())
+        await asyncio.wait({call, gone}, return_when=asyncio.FIRST_COMPLETED)
+        gone.cancel()
+        if not call.done():
+            call.cancel()  # who asked is gone: the next one begins where this one was
+        say({"result": to_json(await call)})
+    except GreenticError as error:
+        say({"error": error.document()})
+    except (asyncio.IncompleteReadError, asyncio.CancelledError, ConnectionError):
+        pass
+    finally:
+        with contextlib.suppress(OSError):
+            await writer.drain()
+            writer.close()
+
+
+async def _main(folder: Path, nice: int) -> None:
+    scheduler = Scheduler(folder, nice)
+    place = address(folder / "run" / "acme_example")
+    Path(place).unlink(missing_ok=True)
+    calls: set[asyncio.Task[None]] = set()
+
+    def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        call = asyncio.create_task(_converse(scheduler, reader, writer))
+        calls.add(call)
+        call.add_done_callback(calls.discard)
+
+    before = os.umask(0o177)
+    server = await asyncio.start_unix_server(connected, place, limit=LIMIT_BYTES)
+    os.umask(before)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, lambda: calls.add(asyncio.ensure_future(scheduler.stop())))  # type: ignore[arg-type]
+    await scheduler.stopped.wait()
+    Path(place).unlink(missing_ok=True)
+    server.close()
+    await asyncio.gather(*calls, return_exceptions=True)  # the answer to the stop itself is on its way
+
+
+def main() -> int:
+    """Run until it is stopped; 0 at once when another one runs for this environment."""
+    folder, nice = Path(sys.argv[1]), int(sys.argv[2])
+    lock = (folder / "run" / "acme_example" / "lock").open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return 0
+    asyncio.run(_main(folder, nice))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

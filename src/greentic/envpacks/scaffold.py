@@ -6,7 +6,6 @@ and checked as they are. Writing one copies them and puts the new names in the p
 
 from __future__ import annotations
 
-import keyword
 import re
 import shutil
 from collections.abc import Iterator
@@ -23,6 +22,7 @@ LANGUAGES: Final = ("python", "executable")
 SLOTS: Final = tuple(slot for slot in Slot if slot is not Slot.MESSAGING)
 """The slots that a skeleton is there for; messaging endpoints are bound in another way."""
 _LONGEST = 100
+_PARTS = re.compile(r"[a-z0-9]+(?:[.-][a-z0-9]+)*")
 
 
 def slot_of(path: str) -> Slot:
@@ -84,10 +84,10 @@ def _module(path: str) -> str:
             f"'{path[:_LONGEST]}' cannot name an env-pack: {error.message}",
             next_step="name it as you.slot.name, such as acme.deployer.nomad",
         ) from None
-    module = re.sub(r"[.-]+", "_", path).strip("_")
+    module = re.sub(r"[.-]", "_", path)
     if path.startswith("greentic."):
         raise InvalidArgument("names that begin with 'greentic.' are those of greentic's own env-packs")
-    if not module.isidentifier() or keyword.iskeyword(module) or len(path) > _LONGEST or ".." in path:
+    if not _PARTS.fullmatch(path) or not module.isidentifier() or len(path) > _LONGEST:
         raise InvalidArgument(
             f"'{path[:_LONGEST]}' gives no name for a Python package",
             next_step="name it as you.slot.name, such as acme.deployer.nomad",

@@ -1,0 +1,33 @@
+"""The env-pack `acme.telemetry.example`: what greentic finds by the entry point in pyproject.toml."""
+
+from __future__ import annotations
+
+from greentic.envpacks.registry import EnvPack
+from greentic.envpacks.telemetry import Telemetry
+from greentic.spec.capabilities import Slot
+
+
+def pack() -> EnvPack:
+    """Imported when somebody asks what is installed: heavy imports belong into the functions below."""
+    return EnvPack(
+        path="acme.telemetry.example",
+        slot=Slot.TELEMETRY,
+        versions="^0.1.0",
+        summary="sends spans to a collector",
+        telemetry=_telemetry,
+        answers=lambda: {
+            "type": "object",
+            "additionalProperties": False,
+            "required": ["endpoint"],
+            "properties": {
+                "endpoint": {"type": "string", "description": "where the collector is, https://…"},
+                "token_ref": {"type": "string", "description": "the address of the secret that holds its token"},
+            },
+        },
+    )
+
+
+def _telemetry() -> Telemetry:
+    from acme_example.telemetry import ExampleTelemetry
+
+    return ExampleTelemetry()

@@ -371,6 +371,9 @@ async def test_a_router_that_hangs_for_long_is_replaced(world: World) -> None:
         seen = await world.until(lambda seen: seen.routers == 1)
         doubtful = next(router for router in seen.router_states if not router.ready)
         assert doubtful.name == "router-0"
+        receipt = await world.deployer.apply_traffic_split(world.desired, DEPLOYMENT)
+        assert receipt.acknowledged == 2
+        assert hanging not in pids(await world.observe()), "no receipt counts one whose lease has lapsed"
         seen = await settled(world, 2)
         assert hanging not in pids(seen)
         assert not alive(hanging)

@@ -39,6 +39,8 @@ def tree(result: Any) -> Any:
     from greentic.spec.weights import format_share
 
     state = ("running", "green") if result["running"] else ("stopped", "yellow")
+    if "observation_error" in result:
+        state = ("not to be seen", "yellow")
     where = result["url"] if result["running"] else f"would listen on {result['listen_addr']}"
     root = Tree(
         Text.assemble(

@@ -51,12 +51,21 @@ class Served:
 class Replica:
     """One of the routers: a process, and another one when that ends."""
 
-    def __init__(self, name: str, start: Callable[[], Awaitable[Instance]], change: Change, event: Event) -> None:
+    def __init__(
+        self,
+        name: str,
+        start: Callable[[], Awaitable[Instance]],
+        part: Callable[[Instance], None],
+        change: Change,
+        event: Event,
+    ) -> None:
+        """`start` makes a process, `part` lets one finish that is not wanted any more."""
         self.name = name
         self.current: Instance | None = None
         self.restarts = 0
         """How often its process had to be replaced because it ended."""
         self._start = start
+        self._part = part
         self._change = change
         self._event = event
         self._starting = asyncio.Lock()
@@ -73,7 +82,7 @@ class Replica:
             try:
                 await self._until_serving(new, version)
             except BaseException:
-                await asyncio.shield(new.discard())
+                self._part(new)  # it may have begun to serve
                 raise
             old, self.current = self.current, new
         self._change.tell()
@@ -253,7 +262,7 @@ class Routers:
     def _fill(self) -> None:
         for index in range(len(self._replicas), self._count):
             name = f"router-{index}"
-            self._replicas.append(Replica(name, self._starter(name, index), self._change, self._event))
+            self._replicas.append(Replica(name, self._starter(name, index), self._part, self._change, self._event))
 
     def _starter(self, name: str, index: int) -> Callable[[], Awaitable[Instance]]:
         def phase() -> dict[str, int]:
@@ -274,13 +283,16 @@ class Routers:
         if instance.report is not None:
             self._past = past(self._past, instance.report)
 
+    def _part(self, instance: Instance, grace_seconds: float = FINISH_SECONDS) -> None:
+        self._background(self._finish(instance, grace_seconds))
+
     async def _dismiss(self, replica: Replica) -> None:
         self._restarts += replica.restarts
         instance = await replica.give_up()
         if instance is not None:
-            await self._finish(instance)
+            await self._finish(instance, FINISH_SECONDS)
 
-    async def _finish(self, instance: Instance, grace_seconds: float = FINISH_SECONDS) -> None:
+    async def _finish(self, instance: Instance, grace_seconds: float) -> None:
         self._event("router-finishing", router=instance.name, pid=instance.pid, at_most_seconds=grace_seconds)
         finishing = [other for other in self._living if other.finishing]
         if len(finishing) >= _MOST_FINISHING:
@@ -297,20 +309,21 @@ class Routers:
 
         Returns when the new ones serve. The old ones finish in the background, at most for `grace_seconds`.
         """
+        restarted = []
         async with self._restarting:
-            return tuple(
-                [
-                    await self._replace(replica, told, grace_seconds)
-                    for replica in tuple(self._replicas)
-                    if replica in self._replicas  # it may have been let go meanwhile
-                ]
-            )
+            for replica in tuple(self._replicas):
+                try:
+                    restarted.append(await self._replace(replica, told, grace_seconds))
+                except Conflict:
+                    if replica in self._replicas or self._closed:
+                        raise  # otherwise it was let go meanwhile
+        return tuple(restarted)
 
     async def _replace(self, replica: Replica, told: Callable[[str], None], grace_seconds: float) -> RouterRestart:
         told(f"starting a new {replica.name}")
         new, old = await replica.replace(self._tables.version)
         if old is not None:
-            self._background(self._finish(old, grace_seconds))
+            self._part(old, grace_seconds)
         return RouterRestart(replica.name, new.pid, None if old is None else old.pid)
 
     async def move(self, listener: socket.socket) -> None:

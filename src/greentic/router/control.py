@@ -188,7 +188,7 @@ class RouterControl(asyncio.Protocol):
         await self.wait_closed(grace_seconds + ANSWER_SECONDS if timeout is None else timeout)
 
     async def wait_closed(self, timeout: float = ANSWER_SECONDS) -> None:
-        """Wait until the router has closed its end, which it does when it exits. Raises TimedOut."""
+        """Wait until the router has said its last words or is gone. Raises TimedOut."""
         await self._bounded(asyncio.shield(self._closed), timeout, "closed")
 
     def close(self) -> None:
@@ -224,6 +224,7 @@ class RouterControl(asyncio.Protocol):
         if message["type"] == "stopped":
             self.last_report = _report(message)
             self.cut = InFlight(**message["cut"])
+            self.close()  # which it waits for
             return
         number = message.get("request", -1)
         if message["type"] == "draining":

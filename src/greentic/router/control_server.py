@@ -34,35 +34,28 @@ class ControlServer(asyncio.Protocol):
         self._frames = FrameReader()
         self._transport: asyncio.Transport | None = None
         self._drains: dict[Any, asyncio.Task[None]] = {}
-        self._written = asyncio.Event()
-        self._written.set()
+        self._lost = asyncio.Event()
 
     def announce(self) -> None:
         """Tell the parent that a table is awaited; clients are let in with the first one."""
         self._send({"type": "ready", "pid": os.getpid()})
 
     async def conclude(self, cut: InFlight) -> None:
-        """Tell the parent what was cut and all that was counted, for the last time; return when that is on its way."""
-        if self._transport is None or self._transport.is_closing():
-            return
-        self._transport.set_write_buffer_limits(0)
+        """Tell the parent what was cut and all that was counted, for the last time; return when it has closed its end.
+
+        Closed here, a message of the parent that crosses with the last words would make it lose them (EPIPE).
+        """
         self._send({"type": "stopped", "cut": asdict(cut), **self._gateway.report()})
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_CONCLUDE_SECONDS):
-                await self._written.wait()
-
-    def pause_writing(self) -> None:
-        self._written.clear()
-
-    def resume_writing(self) -> None:
-        self._written.set()
+                await self._lost.wait()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
         self._transport = None
-        self._written.set()
+        self._lost.set()
         self._stop(ORPHAN_GRACE_SECONDS, STOP_IDLE_SECONDS)
 
     def data_received(self, data: bytes) -> None:

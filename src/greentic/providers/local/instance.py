@@ -279,6 +279,10 @@ class Instance:
         """The end of the process, whoever brought it about; and its beginning, when talking to it fails."""
         exit_ = asyncio.create_task(self._process.exit())
         await asyncio.wait({exit_, *self._tasks}, return_when=asyncio.FIRST_COMPLETED)
+        if exit_.done():
+            # The news of its end may overtake its last words.
+            with contextlib.suppress(TimedOut):
+                await self._control.wait_closed(_EXIT_SECONDS)
         self._control.close()
         # One that ends by itself closes its control socket a moment before.
         if not (await asyncio.wait({exit_}, timeout=_EXIT_SECONDS))[0]:

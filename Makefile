@@ -11,7 +11,7 @@ endif
 FOUND = $(if $(strip $(PYTHON)),$(ASKED),$(shell sh scripts/find-python))
 $(shell sh scripts/check-venv $(VENV) "$(CURDIR)" "$(ASKED)")
 
-.PHONY: help demo demo-stop test setup lint types imports format check bench linearize store-kill docs lock clean
+.PHONY: help demo demo-stop test setup lint types imports format check bench simulate linearize store-kill docs lock clean
 help:
 	@echo "make demo          build two versions of a worker, move the dial, roll back (KEEP=1 leaves it running)"
 	@echo "make demo-stop     stop what make demo KEEP=1 left running, and remove it"
@@ -20,6 +20,7 @@ help:
 	@echo "make bench         compare the router with nginx and HAProxy (when they are installed)"
 	@echo "make linearize     check 1,000 recorded histories of concurrent clients on each database (minutes)"
 	@echo "make store-kill    kill the store under 16 writers for ten minutes, on each database"
+	@echo "make simulate      live lives in virtual time (SEEDS=10000, ARGS=--hurried)"
 	@echo "make format        rewrite the sources in the house style"
 	@echo "make docs          write docs/verbs.md from the commands themselves"
 	@echo "make lock          resolve the dependencies anew and write requirements/*.lock"
@@ -86,6 +87,9 @@ linearize: $(VENV)/.dev
 
 store-kill: $(VENV)/.dev
 	$(PY) -m tests.integration.store_kills $(ARGS)
+
+simulate: $(VENV)/.dev
+	$(PY) -m tests.simulation --seeds $(or $(SEEDS),200) $(ARGS)
 
 docs: $(VENV)/.dev
 	$(PY) scripts/verbs.py

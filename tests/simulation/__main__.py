@@ -18,6 +18,7 @@ def main() -> int:
     parser.add_argument("--first", type=int, default=0, help="the first seed (0)")
     parser.add_argument("--seeds", type=int, default=100, help="how many (100)")
     parser.add_argument("--seconds", type=float, default=60.0, help="virtual seconds before the peace (60)")
+    parser.add_argument("--hurried", action="store_true", help="more happens at a time")
     parser.add_argument("--trace", action="store_true", help="tell what happens")
     options = parser.parse_args()
     seeds = [options.seed] if options.seed is not None else range(options.first, options.first + options.seeds)
@@ -26,7 +27,7 @@ def main() -> int:
     began = time.monotonic()
     for seed in seeds:
         try:
-            lived = live(seed, options.seconds, print if options.trace else None)
+            lived = live(seed, options.seconds, print if options.trace else None, hurried=options.hurried)
         except Broken as broken:
             failed += 1
             print(f"seed {seed}: {broken}", flush=True)

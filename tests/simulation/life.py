@@ -23,7 +23,7 @@ from greentic.providers.local.layout import Layout
 from greentic.spec.errors import GreenticError
 from greentic.spec.lifecycle import Lifecycle
 
-PEACE_SECONDS = 90.0
+PEACE_SECONDS = 20.0
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,13 @@ class _Loud(logging.Handler):
         self.said.append(self.format(record))
 
 
-def live(seed: int, seconds: float = 60.0, trace: Callable[[str], None] | None = None) -> Lived:
-    """Live the life of `seed`. Raises Broken, or whatever escaped, with the command that lives it again."""
+def live(
+    seed: int, seconds: float = 60.0, trace: Callable[[str], None] | None = None, *, hurried: bool = False
+) -> Lived:
+    """Live the life of `seed`; in a `hurried` one more happens at a time.
+
+    Raises Broken with what is wrong, be it what escaped from the product, and the command that lives it again.
+    """
     loud = _Loud()
     logger = logging.getLogger("greentic")
     level, propagate = logger.level, logger.propagate
@@ -61,13 +66,14 @@ def live(seed: int, seconds: float = 60.0, trace: Callable[[str], None] | None =
             with virtual(world.loop, world.chance), world.instead():
                 asyncio.set_event_loop(world.loop)
                 try:
-                    world.loop.run_until_complete(_life(world, seconds, loud))
+                    world.loop.run_until_complete(_life(world, seconds, loud, hurried))
                 finally:
                     _bury(world)
         except Exception as error:
+            again = f"--seed {seed} --seconds {seconds:g}{' --hurried' if hurried else ''} --trace"
             raise Broken(
                 f"{error}\n(seed {seed}, at {world.loop.time():.4f} s)\n"
-                f"live it again: python -m tests.simulation --seed {seed} --seconds {seconds:g} --trace"
+                f"live it again: python -m tests.simulation {again}"
             ) from error
         finally:
             asyncio.set_event_loop(None)
@@ -81,7 +87,7 @@ def _scratch() -> str | None:
     return "/dev/shm" if Path("/dev/shm").is_dir() else None
 
 
-async def _life(world: World, seconds: float, loud: _Loud) -> None:
+async def _life(world: World, seconds: float, loud: _Loud, hurried: bool) -> None:
     chance = world.chance
     record = world.record
     record.apply("env create", environment_id="sim", name="sim", stamp_revision=True)
@@ -121,9 +127,9 @@ async def _life(world: World, seconds: float, loud: _Loud) -> None:
         await operators[0].carry_out(lambda name=name: operators[0].publish(name))
     accidents = Accidents(world)
     living = [world.loop.create_task(user.live()) for user in users]
-    living += [world.loop.create_task(one.live(chance.choice((0.5, 2.0)))) for one in operators]
+    living += [world.loop.create_task(one.live(0.2 if hurried else chance.choice((0.5, 2.0)))) for one in operators]
     living += [world.loop.create_task(_watch(world))]
-    fate = world.loop.create_task(accidents.happen(chance.choice((2.0, 8.0, 1e9))))
+    fate = world.loop.create_task(accidents.happen(1.0 if hurried else chance.choice((2.0, 8.0, 1e9))))
     try:
         await _until(world, [*living, fate], loud, seconds)
         fate.cancel()

@@ -122,14 +122,21 @@ class Server:
 
 def server() -> Server:
     """A server that runs; skipped loudly without PostgreSQL, failed in CI."""
-    found = programs()
-    if found is None:
+    if programs() is None:
         if os.environ.get("CI"):
             pytest.fail("PostgreSQL is not installed: .ci/run installs it, and nothing about it may be skipped here")
         pytest.skip("PostgreSQL is not installed: the store in a database was tested on SQLite only")
     memory = Path("/dev/shm")
     usable = memory.is_dir() and os.access(memory, os.W_OK)  # what is tested is not the disk
-    place = Path(mkdtemp(prefix="greentic-postgres-", dir=memory if usable else None))
+    return start(memory if usable else None)
+
+
+def start(folder: Path | None) -> Server:
+    """A server that runs in a new folder below `folder`; FileNotFoundError without PostgreSQL."""
+    found = programs()
+    if found is None:
+        raise FileNotFoundError("PostgreSQL is not installed")
+    place = Path(mkdtemp(prefix="greentic-postgres-", dir=folder))
     place.chmod(0o755)
     running = Server(place, found)
     running.start()

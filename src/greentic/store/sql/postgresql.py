@@ -49,6 +49,10 @@ _AGAIN = (
 )
 
 
+_NEVER = (errors.DiskFull, errors.OutOfMemory, errors.ReadOnlySqlTransaction, errors.QueryCanceled)
+"""Operational errors that the next try would meet again."""
+
+
 class PostgresqlConnection:
     """One connection, made anew when it broke."""
 
@@ -57,6 +61,7 @@ class PostgresqlConnection:
         self._place = place
         self._raw: psycopg.Connection[Any] | None = None
         self._committing = False
+        self._batching = False
 
     def query(self, statement: str, *values: Any) -> list[Values]:
         """Carry out one statement; its rows."""
@@ -67,19 +72,50 @@ class PostgresqlConnection:
         if rows:
             self._run(_inserting(table, tuple(columns), tuple(key)), list(map(list, zip(*rows, strict=True))))
 
-    def begin(self, statement: str) -> None:
-        """Begin a transaction, on a new connection when the old one broke."""
+    @contextmanager
+    def batch(self) -> Iterator[None]:
+        """Send what is asked within the block together: one way to the server and back."""
+        if self._raw is None:
+            raise Interrupted("the connection is gone", certain=True)
+        try:
+            with self._raw.pipeline():
+                self._batching = True
+                yield
+        except psycopg.Error as error:
+            raise self._told(error) from error
+        finally:
+            self._batching = False
+
+    def begin(self, statement: str, *values: Any) -> None:
+        """Begin a transaction with `statement`, on a new connection when the old one broke."""
         self._committing = False
         if self._raw is not None and (self._raw.closed or self._raw.broken):
             self.close()
         if self._raw is not None:
             try:
-                self._raw.execute(statement)
-                return
-            except _AGAIN:
+                self._began(statement, values)
+            except Interrupted:
                 self.close()  # it broke while nobody used it
+            else:
+                return
         self._raw = self._connected()
-        self._run(statement, ())
+        self._began(statement, values)
+
+    def _began(self, statement: str, values: Sequence[Any]) -> None:
+        if not values:
+            self._run(statement, ())
+            return
+        with self.batch():
+            self._run(statement, ())
+            self._run("SELECT pg_advisory_xact_lock(%s)", values)
+
+    def asked(self, statement: str, values: Sequence[Any]) -> list[Values]:
+        """As `query`, outside of a transaction."""
+        self._committing = False
+        if self._raw is None or self._raw.closed or self._raw.broken:
+            self.close()
+            self._raw = self._connected()
+        return self._run(_translated(statement), values)
 
     def commit(self) -> None:
         """End the transaction; Interrupted that is not `certain` when nobody knows how."""
@@ -129,19 +165,21 @@ class PostgresqlConnection:
             raise Interrupted("the connection is gone", certain=not self._committing)
         try:
             cursor = raw.execute(statement, values or None)
-            return cursor.fetchall() if cursor.description is not None else []
-        except errors.LockNotAvailable as error:
-            raise TimedOut(
+            return [] if self._batching or cursor.description is None else cursor.fetchall()
+        except psycopg.Error as error:
+            raise self._told(error) from error
+
+    def _told(self, error: psycopg.Error) -> Exception:
+        """What an error of the driver means to a store."""
+        if isinstance(error, errors.LockNotAvailable):
+            return TimedOut(
                 "the environment is busy: another server did not let go of it within 10 s",
                 details={"place": self._place},
                 next_step="wait for it to end and run the command again",
-            ) from error
-        except (errors.DiskFull, errors.OutOfMemory, errors.ReadOnlySqlTransaction, errors.QueryCanceled) as error:
-            raise failed(self._place, _reason(error), sqlstate=error.sqlstate) from error
-        except _AGAIN as error:
-            raise Interrupted(_reason(error), certain=not self._committing) from error
-        except psycopg.Error as error:
-            raise failed(self._place, _reason(error), sqlstate=error.sqlstate) from error
+            )
+        if isinstance(error, _AGAIN) and not isinstance(error, _NEVER):
+            return Interrupted(_reason(error), certain=not self._committing)
+        return failed(self._place, _reason(error), sqlstate=error.sqlstate)
 
 
 class PostgresqlDatabase:
@@ -158,8 +196,7 @@ class PostgresqlDatabase:
         self._closed = threading.Event()
         self._listening: threading.Thread | None = None
         try:
-            with self._using("BEGIN", commit=True) as connection:
-                connection.query("SELECT pg_advisory_xact_lock(?)", _MIGRATING)
+            with self._using("BEGIN", _MIGRATING, commit=True) as connection:
                 schema.migrate(connection, _WORDS, timestamp(wall_clock()))
         except Interrupted as stop:
             self.close()
@@ -168,8 +205,8 @@ class PostgresqlDatabase:
     @contextmanager
     def writing(self, lane: str) -> Iterator[Connection]:
         """A transaction that has the environment `lane` to itself, durable when the block ends."""
-        with self._using("BEGIN ISOLATION LEVEL READ COMMITTED", commit=True) as connection:
-            connection.query("SELECT pg_advisory_xact_lock(?)", _lock_of(lane))
+        begin = "BEGIN ISOLATION LEVEL READ COMMITTED"
+        with self._using(begin, _lock_of(lane), commit=True) as connection:
             yield connection
 
     @contextmanager
@@ -180,6 +217,24 @@ class PostgresqlDatabase:
                 yield connection
         except Interrupted as stop:
             raise failed(self.place, stop.reason) from stop
+
+    def ask(self, statement: str, *values: Any) -> list[Values]:
+        """One question outside of any transaction; its rows. Asked again when the connection was broken."""
+        for last in (False, True):
+            connection = self._taken()
+            try:
+                rows = connection.asked(statement, values)
+            except Interrupted as stop:
+                connection.close()
+                if last:
+                    raise failed(self.place, stop.reason) from stop
+                continue
+            except BaseException:
+                connection.close()
+                raise
+            self._back(connection)
+            return rows
+        raise AssertionError("it was asked twice")
 
     def announce(self, connection: Connection, lane: str, generation: int) -> None:
         """Tell other servers when the transaction ends."""
@@ -217,10 +272,10 @@ class PostgresqlDatabase:
             connection.close()
 
     @contextmanager
-    def _using(self, begin: str, *, commit: bool) -> Iterator[PostgresqlConnection]:
+    def _using(self, begin: str, *lock: int, commit: bool) -> Iterator[PostgresqlConnection]:
         connection = self._taken()
         try:
-            connection.begin(begin)
+            connection.begin(begin, *lock)
             yield connection
             if commit:
                 connection.commit()
@@ -230,12 +285,15 @@ class PostgresqlDatabase:
             connection.rollback()
             raise
         finally:
-            with self._guard:
-                keep = not self._closed.is_set() and len(self._idle) < 16
-                if keep:
-                    self._idle.append(connection)
-            if not keep:
-                connection.close()
+            self._back(connection)
+
+    def _back(self, connection: PostgresqlConnection) -> None:
+        with self._guard:
+            keep = not self._closed.is_set() and len(self._idle) < 16
+            if keep:
+                self._idle.append(connection)
+        if not keep:
+            connection.close()
 
     def _taken(self) -> PostgresqlConnection:
         with self._guard:

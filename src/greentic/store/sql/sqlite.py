@@ -10,7 +10,7 @@ import fcntl
 import os
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -60,6 +60,10 @@ class SqliteConnection:
             head = f"INSERT INTO {table} ({', '.join(columns)}) VALUES "  # noqa: S608 - our own names
             self.query(head + ",".join([row] * size) + replacing, *values)
             begin += size
+
+    def batch(self) -> AbstractContextManager[None]:
+        """Statements cost no way here."""
+        return nullcontext()
 
     def in_transaction(self) -> bool:
         """Whether one is open."""
@@ -134,6 +138,17 @@ class SqliteDatabase:
                 connection.query("ROLLBACK")
                 healthy = healthy or not connection.in_transaction()
             self._back(connection, healthy=healthy)
+
+    def ask(self, statement: str, *values: Any) -> list[Values]:
+        """One question outside of any transaction; its rows."""
+        connection = self._taken()
+        try:
+            rows = connection.query(statement, *values)
+        except BaseException:
+            connection.close()
+            raise
+        self._back(connection, healthy=True)
+        return rows
 
     def announce(self, connection: Connection, lane: str, generation: int) -> None:
         """There is nobody to tell."""

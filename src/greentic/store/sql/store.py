@@ -99,7 +99,13 @@ class SqlStore:
         database.listen(self._tell)
 
     def load(self, environment_id: str) -> Stored:
-        """The newest committed state."""
+        """The newest committed state. What is in memory is given when the database has nothing newer."""
+        known = self._known.get(checked(environment_id))
+        if known is not None:
+            stored = known.stored
+            found = self.database.ask("SELECT generation, etag FROM environments WHERE env_id = ?", environment_id)
+            if found and tuple(found[0]) == (stored.generation, stored.etag):
+                return stored
         with self.viewing(environment_id) as view:
             return self._whole(view).stored
 
@@ -380,8 +386,9 @@ class SqlStore:
                     raise
                 except Exception as error:
                     ends.append((waiting, error))
-            for name in sorted(views):
-                views[name].flush(self.database)
+            with connection.batch():
+                for name in sorted(views):
+                    views[name].flush(self.database)
         for view in views.values():
             self._remember(view.state)
             if view.announced:

@@ -69,6 +69,32 @@ def other_documents() -> list[dict[str, Any]]:
             "expiry": {"expires_at": NOW, "rotate_at": NOW},
         },
         {
+            "schema": "greentic.conformance-report.v1",
+            "subject": {
+                "kind": "acme.deployer.nomad@1.2.0",
+                "summary": "runs workers on Nomad",
+                "distribution": "acme-greentic-nomad",
+                "version": "1.2.0",
+            },
+            "surroundings": {"suite": "0.1.0", "python": "3.11.7", "system": "Linux 6.1 x86_64", "processors": 2},
+            "started_at": NOW,
+            "seconds": 61.5,
+            "profiles": ["core"],
+            "parts": ["traffic"],
+            "complete": False,
+            "passed": False,
+            "checks": [
+                {
+                    "name": "core.warm-twice",
+                    "profile": "core",
+                    "proves": "makes exactly one worker of a revision, however often it is warmed",
+                    "outcome": "failed",
+                    "evidence": "after warming there are 2 workers of the revision",
+                    "seconds": 0.4,
+                }
+            ],
+        },
+        {
             "schema": "greentic.pack-config-input.v1",
             "pack_id": "hello",
             "env_id": "local",

@@ -14,6 +14,7 @@ from greentic.cli.nouns import LazyGroup
 NOUNS = {
     "bundle": ("greentic.cli.bundle:bundle", "Write, build and check bundles: the packaged workers."),
     "env-pack": ("greentic.cli.env_pack:env_pack", "Write, seal and install env-packs: the plug-ins."),
+    "conformance": ("greentic.cli.conformance:conformance", "The driving test that every deployer takes."),
     "op": ("greentic.cli.main:op", "Operate an environment: deployments, revisions, traffic."),
     "store": ("greentic.cli.store:store", "Serve environments to many machines, and say who may use them."),
     "start": ("greentic.cli.runtime:start", "Run an environment's data plane in the foreground."),

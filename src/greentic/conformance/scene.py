@@ -22,15 +22,18 @@ from greentic.spec.payloads import (
     AddDeploymentPayload,
     ClearTrafficSplitPayload,
     CreateEnvironmentPayload,
+    FieldUpdate,
     HealthGate,
     RevisionPayload,
     RollbackTrafficSplitPayload,
     SetTrafficSplitPayload,
     StageRevisionPayload,
     UpdateDeploymentPayload,
+    UpdateEnvironmentPayload,
     WarmRevisionPayload,
     WeightedRevision,
 )
+from greentic.spec.router_settings import RouterSettings
 from greentic.spec.traffic import PinPolicy
 from greentic.store.clock import timestamp, wall_clock
 
@@ -77,6 +80,11 @@ class Scene:
             self._environment = outcome.environment
             self.generation += 1
         return outcome.result
+
+    def routers(self, replicas: int) -> None:
+        """Ask for that many routers."""
+        settings = FieldUpdate[RouterSettings](value=RouterSettings(replicas=replicas))
+        self.apply("env", "update", UpdateEnvironmentPayload(router=settings))
 
     def deployment(self, name: str, customer: str = "customer-one", **route: Any) -> str:
         """A deployment of the suite's bundle, bound to the host `<name>.conformance.test` unless `route` says more."""

@@ -17,12 +17,14 @@ from typing import Any, Final, TypeVar
 
 from greentic.conformance.plain.bench import PlainBench
 from greentic.conformance.plain.deployer import PlainDeployer
-from greentic.conformance.plain.machine import PERMISSIONS, Machine, Process
+from greentic.conformance.plain.machine import PERMISSIONS, Machine, Process, Router
 from greentic.envpacks import calls
 from greentic.envpacks.bench import Bench
 from greentic.envpacks.deployer import DesiredState, DrainReport, Observation, Progress, Receipt, silent
+from greentic.router.accepting import Acceptor
 from greentic.router.compiled import CompiledDeployment, CompiledTable
 from greentic.router.cookie import CookieMint
+from greentic.router.gateway import Gateway
 from greentic.router.matching import Matcher
 from greentic.spec.deployment import BundleDeployment
 from greentic.spec.errors import GateFailed, GreenticError, NotFound, ProviderError, SpecViolation
@@ -535,6 +537,29 @@ class AcknowledgesTheLastOne(PlainDeployer):
     ) -> Receipt:
         receipt = await super().apply_traffic_split(desired, deployment_id, progress)
         return dataclasses.replace(receipt, generation=receipt.generation - 1)
+
+
+@caught_by("traffic.every-router")
+class LeavesOldConnections(Machine):
+    """Serves connections that are there by the table of when they were opened."""
+
+    async def route(self, table: dict[str, Any]) -> Mapping[str, int]:
+        if self._router is not None:
+            self._router.acceptor.stop()
+            gateway = Gateway()
+            self._router = Router(gateway, Acceptor(self._router.listener, gateway), self._router.listener)
+        return await super().route(table)
+
+
+@caught_by("traffic.every-router")
+class CountsOneTooMany(PlainDeployer):
+    """Counts a router that does not exist."""
+
+    async def apply_traffic_split(
+        self, desired: DesiredState, deployment_id: str, progress: Progress = silent
+    ) -> Receipt:
+        receipt = await super().apply_traffic_split(desired, deployment_id, progress)
+        return dataclasses.replace(receipt, acknowledged=2, expected=2)
 
 
 @caught_by("traffic.workers-stay")

@@ -40,6 +40,7 @@ _DOCUMENTS: Mapping[str, str] = {
     "greentic.backup-artifact.v1": "backup:BackupArtifact",
     "greentic.snapshot-manifest.v1": "backup:SnapshotManifest",
     "greentic.rules-pack.index.v1": "rules_pack:RulesPackIndex",
+    "greentic.conformance-report.v1": "conformance_report:ConformanceReport",
     "greentic.store-rbac.v1": "store_access:StoreAccess",
 }
 """By schema discriminator: the module of this room and the type in it, loaded when it is asked for."""

@@ -64,6 +64,24 @@ async def receipt_is_true(stage: Stage) -> str:
     return f"{moves} moves, {len(asking.seen)} requests beside them, none failed, none stale after a receipt"
 
 
+@check("traffic", "has every router follow, on old connections and new ones, and counts them in the receipt")
+async def every_router(stage: Stage) -> str:
+    stage.scene.routers(2)
+    deployment, (one, two) = await stage.serving("one", 10_000, 0)
+    routers = await stage.routers()
+    clients = [await stage.client() for _ in range(16)]
+    for client in clients:
+        await client.get("/", host("one"))
+    for target, other in ((two, one), (one, two), (two, one), (one, two)):
+        receipt = await stage.move(deployment, {target: 10_000, other: 0})
+        told = (receipt.acknowledged, receipt.expected)
+        expect(told == (routers, routers), f"the receipt counts {told[0]} of {told[1]} routers, there are {routers}")
+        answers = [(await client.get("/", host("one"))).revision for client in clients]
+        late = sum(who != target for who in answers)
+        expect(not late, f"{late} of {len(clients)} connections were served by the old table after the receipt")
+    return f"{routers} routers, {len(clients)} connections, four moves, none late"
+
+
 @check("traffic", "moves the dial without restarting or replacing a worker")
 async def workers_stay(stage: Stage) -> str:
     deployment, (one, two) = await stage.serving("one", 10_000, 0)

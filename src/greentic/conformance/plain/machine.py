@@ -44,7 +44,9 @@ class Process:
 
 
 @dataclass(slots=True)
-class _Router:
+class Router:
+    """The data path in this process, and the socket that it listens on."""
+
     gateway: Gateway
     acceptor: Acceptor
     listener: socket.socket
@@ -59,7 +61,7 @@ class Machine:
     records: dict[str, str] = field(default_factory=dict)
     port: int = 0
     version: int = 0
-    _router: _Router | None = None
+    _router: Router | None = None
     _secrets: tuple[str, str] = field(
         default_factory=lambda: (_random(), _random()),
     )
@@ -199,14 +201,14 @@ class Machine:
                 await process.child.wait()
             self.processes.pop(name, None)
 
-    def _listen(self) -> _Router:
+    def _listen(self) -> Router:
         listener = socket.socket()
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((HOST, self.port))
         listener.listen(512)
         self.port = listener.getsockname()[1]
         gateway = Gateway()
-        return _Router(gateway, Acceptor(listener, gateway), listener)
+        return Router(gateway, Acceptor(listener, gateway), listener)
 
     async def _unroute(self) -> None:
         router, self._router = self._router, None

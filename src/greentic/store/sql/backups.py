@@ -15,7 +15,7 @@ from greentic.engine.command import Command, Outcome
 from greentic.spec import rules
 from greentic.spec.backup import BackupArtifact
 from greentic.spec.environment import Environment
-from greentic.spec.errors import Conflict, CorruptDocument, GreenticError, InvalidArgument, NotFound
+from greentic.spec.errors import AlreadyExists, Conflict, CorruptDocument, GreenticError, InvalidArgument, NotFound
 from greentic.spec.integrity import canonical_json
 from greentic.spec.parsing import Payload
 from greentic.store import remains, trust_file
@@ -248,9 +248,9 @@ class SqlBackups:
 
         def brought(present: Environment | None, _command: Command, _now: str) -> Outcome:
             if present is not None:
-                raise Conflict(
+                raise AlreadyExists(
                     f"there is an environment '{environment_id}' already",
-                    details={"reason": "already-exists", "environment_id": environment_id},
+                    details={"environment_id": environment_id},
                     next_step=f"gtc op backup list {environment_id}",
                 )
             return Outcome(environment, {"imported_etag": carried.manifest.integrity.digest})

@@ -201,6 +201,9 @@ class PostgresqlDatabase:
         except Interrupted as stop:
             self.close()
             raise failed(self.place, stop.reason) from stop
+        except BaseException:
+            self.close()
+            raise
 
     @contextmanager
     def writing(self, lane: str) -> Iterator[Connection]:

@@ -1,0 +1,395 @@
+"""What is particular to a store in a database: groups, servers side by side, broken connections, full disks."""
+
+from __future__ import annotations
+
+import stat
+import threading
+from concurrent.futures import wait
+
+import pytest
+from tests.integration.databases import spoil
+
+from greentic.engine.command import Command
+from greentic.spec.errors import Conflict, Denied, InvalidArgument, NotFound, NotImplementedYet, StoreError
+from greentic.spec.parsing import Payload
+from greentic.store.conformance import WALK, Walk
+from greentic.store.contract import Completed, Decision, Request, ServedStore
+from greentic.store.sql import schema
+from greentic.store.sql.sqlite import SqliteDatabase
+from greentic.store.sql.store import SqlStore, open_store
+
+ID = WALK.environment_id
+POLICY = "billing-policies/helpdesk/acme/v1.json"
+
+
+class Nothing(Payload):
+    """Asks for nothing."""
+
+
+def effect(key="effect"):
+    return Command(ID, "secrets", "put", Nothing(), key, "me")
+
+
+@pytest.fixture
+def store(database, opened):
+    store = opened(database)
+    store.apply(WALK.create())
+    return store
+
+
+def grouped(store, work):
+    """Let `work` put what it wants to wait; it is carried out together. Its futures."""
+    gate = threading.Event()
+    held = store.enqueue(WALK.rename("gate"), lambda _view: gate.wait(10))
+    futures = work()
+    gate.set()
+    held.result()
+    wait(futures)
+    return futures
+
+
+class TestGroups:
+    def test_one_that_is_refused_harms_no_other(self, store):
+        before = store.load(ID).generation
+
+        def work():
+            good = [store.submit(WALK.rename(f"n{number}")) for number in range(1, 4)]
+            bad = [store.submit(WALK.create("again")), store.submit(WALK.stage("stage"))]
+            stale = store.submit(WALK.rename("stale"), expected_generation=before)
+            return [*good[:2], *bad, stale, *good[2:], store.submit(WALK.rename("n9"))]
+
+        futures = grouped(store, work)
+        told = [future.exception() or future.result().generation for future in futures]
+        assert [told[0], told[1], told[5], told[6]] == [before + 1, before + 2, before + 3, before + 4]
+        assert [one.kind for one in told[2:5]] == ["conflict", "not-found", "conflict"]
+        assert store.load(ID).generation == before + 4
+        assert [store.at(ID, before + step).environment.name for step in (1, 2, 3)] == ["n1", "n2", "n3"]
+        assert store.verify_audit(ID).ok
+
+    def test_the_same_key_twice_has_one_effect(self, store):
+        futures = grouped(store, lambda: [store.submit(WALK.rename("n1", "key")) for _ in range(5)])
+        assert sorted(future.result().replayed for future in futures) == [False, True, True, True, True]
+        assert store.load(ID).generation == 2
+
+    def test_what_breaks_breaks_alone(self, store):
+        def broken(_view):
+            raise ZeroDivisionError("not like this")
+
+        def work():
+            return [store.submit(WALK.rename("n1")), store.enqueue(effect(), broken), store.submit(WALK.rename("n2"))]
+
+        one, other, third = grouped(store, work)
+        assert isinstance(other.exception(), ZeroDivisionError)
+        assert (one.result().generation, third.result().generation) == (2, 3)
+
+    def test_a_later_one_sees_the_files_of_an_earlier(self, store):
+        seen = []
+
+        def looking(_environment, command, _now, files):
+            seen.append((files.read("env-packs/a"), files.names("env-packs")))
+            return Completed(command.payload, (("env-packs/b", b"two"),))
+
+        def write(files):
+            files.write("env-packs/a", b"one")
+            return {}
+
+        attempt = store.attempt(effect(), None)
+        grouped(
+            store,
+            lambda: [
+                store.enqueue(effect(), lambda view: view.perform(attempt, write, view_free())),
+                store.submit(WALK.rename("n1"), complete=looking),
+            ],
+        )
+        assert seen == [(b"one", ("env-packs/a",))]
+        assert store.files(ID).names("env-packs") == ("env-packs/a", "env-packs/b")
+
+    def test_environments_are_committed_together_and_apart(self, store):
+        futures = grouped(store, lambda: [store.submit(Walk(f"e{number}").create()) for number in range(5)])
+        assert [future.result().generation for future in futures] == [1] * 5
+        assert store.names() == (ID, "e0", "e1", "e2", "e3", "e4")
+
+
+def view_free():
+    from greentic.store.preconditions import Precondition
+
+    return Precondition(None, None)
+
+
+class TestEvidence:
+    def test_a_server_gets_what_it_needs(self, store):
+        assert isinstance(store, ServedStore)
+        heard = []
+        silence = store.subscribe(lambda name, generation: heard.append((name, generation)))
+        store.apply(WALK.rename("n1"))
+        silence()
+        store.apply(WALK.rename("n2"))
+        assert heard == [(ID, 2)]
+        store.probe()
+        with pytest.raises(NotImplementedYet):
+            store.artifacts(ID)
+        assert store.head(ID) is None
+        with pytest.raises(NotFound):
+            store.head("none")
+
+    def test_a_change_is_one_entry_that_vouches_for_the_document(self, store):
+        applied = store.apply(WALK.rename("n1"))
+        event = store.audit(ID).tail(1)[0]
+        assert (event["phase"], event["new_generation"], event["new_etag"]) == ("outcome", 2, applied.etag)
+        assert event["sequence"] == 2
+        assert store.events(ID, after=1) == (event,)
+
+    def test_an_effect_is_announced_before_it_is_tried(self, store):
+        def effect_sees(_files):
+            with pytest.raises(AssertionError, match="never"):
+                raise AssertionError("never")
+            seen.extend(event["phase"] for event in store.audit(ID).events())
+            return {"done": True}
+
+        seen = []
+        assert store.maintain(effect(), effect_sees).result == {"done": True}
+        assert seen == ["outcome", "intent"]
+        assert [event["phase"] for event in store.audit(ID).events()] == ["outcome", "intent", "outcome"]
+        assert store.maintain(effect(), effect_sees).replayed
+
+    def test_an_effect_that_fails_leaves_no_file(self, store):
+        def fails(files):
+            files.write("env-packs/a", b"one")
+            raise Conflict("not like this")
+
+        with pytest.raises(Conflict):
+            store.maintain(effect(), fails)
+        assert store.files(ID).read("env-packs/a") is None
+        assert store.audit(ID).tail(1)[0]["result"]["kind"] == "conflict"
+
+    def test_a_signed_policy_is_only_ever_added(self, store):
+        def writes(data):
+            def write(files):
+                files.write(POLICY, data)
+                return {}
+
+            return write
+
+        def remove(files):
+            files.remove(POLICY)
+            return {}
+
+        store.maintain(effect("one"), writes(b"one"))
+        for key, change in (("two", writes(b"two")), ("none", remove)):
+            with pytest.raises(Conflict):
+                store.maintain(effect(key), change)
+        with pytest.raises(InvalidArgument):
+            store.maintain(effect("doc"), lambda files: files.write("environment.json", b"{}"))
+        assert store.files(ID).read(POLICY) == b"one"
+
+    def test_a_denial_is_recorded_where_there_is_a_log(self, store):
+        decision = Decision(False, "static-tokens", "role read-only")
+        request = Request("f", {"kind": "bearer-token", "user": "ci"}, decision, lambda settled: settled.result)
+        store.deny(effect(""), request)
+        event = store.audit(ID).tail(1)[0]
+        assert (event["authorization"]["decision"], event["actor"]["user"]) == ("deny", "ci")
+        store.deny(Command("none", "env", "update", Nothing(), "", "ci"), request)
+        assert store.names() == (ID,)
+        with pytest.raises(Denied):
+            store.apply(WALK.rename("n1"), request=request)
+        assert store.load(ID).generation == 1
+
+
+class TestSqlite:
+    def test_a_second_process_is_refused_by_name(self, tmp_path, opened):
+        opened(str(tmp_path / "store.db"))
+        with pytest.raises(Conflict, match="another process"):
+            SqliteDatabase(tmp_path / "store.db")
+
+    def test_it_is_one_file_of_its_owner(self, tmp_path):
+        store = open_store(str(tmp_path / "new" / "store.db"))
+        store.apply(WALK.create())
+        store.close()
+        assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["store.db", "store.db.lock"]
+        assert stat.S_IMODE((tmp_path / "new" / "store.db").stat().st_mode) == 0o600
+
+    def test_what_is_no_database_is_left_alone(self, tmp_path):
+        path = tmp_path / "notes.txt"
+        path.write_text("these are my notes, and they are no database at all, however long " * 20)
+        before = path.read_bytes()
+        with pytest.raises(StoreError):
+            open_store(str(path))
+        assert path.read_bytes() == before
+
+    def test_a_full_disk_is_an_error_and_nothing_happened(self, tmp_path, opened):
+        store = opened(str(tmp_path / "store.db"))
+        store.apply(WALK.create())
+        pages = store.database._writer.query("PRAGMA page_count")[0][0]
+        store.database._writer.query(f"PRAGMA max_page_count={pages}")
+        told = [store.submit(WALK.rename(f"n{number}")).exception() for number in range(1, 60)]
+        assert isinstance(told[-1], StoreError)
+        assert "full" in told[-1].message
+        before = store.load(ID)
+        assert before.environment.name == f"n{before.generation - 1}" if before.generation > 1 else "n0"
+        store.database._writer.query("PRAGMA max_page_count=1000000")
+        assert store.apply(WALK.rename("room")).generation == before.generation + 1
+        assert store.verify_audit(ID).ok
+
+    def test_a_closed_store_says_so(self, tmp_path):
+        store = open_store(str(tmp_path / "store.db"))
+        store.close()
+        store.close()
+        with pytest.raises(StoreError, match="closed"):
+            store.load(ID)
+        with pytest.raises(StoreError, match="closed"):
+            store.apply(WALK.create())
+
+    def test_a_place_that_is_none(self, tmp_path):
+        with pytest.raises(InvalidArgument, match="mysql"):
+            open_store("mysql://localhost/x")
+        (tmp_path / "file").touch()
+        with pytest.raises(StoreError):
+            open_store(str(tmp_path / "file" / "store.db"))
+
+
+class TestVersions:
+    def test_a_newer_database_is_refused(self, database, opened):
+        store = opened(database)
+        store.close()
+        spoil(database, "INSERT INTO migrations VALUES (99, 'x', 'now')")
+        with pytest.raises(StoreError, match="version 99"):
+            open_store(database)
+
+    def test_a_migration_that_was_edited_is_refused(self, database, opened):
+        opened(database).close()
+        spoil(database, "UPDATE migrations SET checksum = 'x'")
+        with pytest.raises(StoreError, match="not the one of this program"):
+            open_store(database)
+
+    def test_a_new_migration_is_carried_out_once(self, database, opened, monkeypatch):
+        first = opened(database)
+        first.apply(WALK.create())
+        first.close()
+        more = (*schema.MIGRATIONS, ("CREATE TABLE another (name TEXT)",))
+        monkeypatch.setattr(schema, "MIGRATIONS", more)
+        for _ in range(2):
+            store = opened(database)
+            assert store.load(ID).generation == 1
+            store.close()
+
+
+class TestPostgresql:
+    @pytest.fixture
+    def url(self, postgresql):
+        return postgresql.fresh()
+
+    def test_servers_that_start_at_once_migrate_once(self, url, opened):
+        stores = []
+        threads = [threading.Thread(target=lambda: stores.append(opened(url))) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(stores) == 4
+        stores[0].apply(WALK.create())
+        assert stores[3].load(ID).generation == 1
+
+    def test_one_hears_what_another_did(self, url, opened):
+        one, other = opened(url), opened(url)
+        heard = threading.Event()
+        seen = []
+        other.subscribe(lambda name, generation: (seen.append((name, generation)), heard.set()))
+        for number in range(100):  # until it listens
+            one.apply(Walk(f"e{number}").create())
+            if heard.wait(0.2):
+                break
+        assert seen[0][1] == 1
+
+    def test_a_connection_that_breaks_is_made_anew(self, url, opened):
+        store = opened(url)
+        store.apply(WALK.create())
+        for number in range(1, 4):
+            store.load(ID)
+            terminate(url)
+            assert store.load(ID).generation == number
+            terminate(url)
+            assert store.apply(WALK.rename(f"n{number}")).generation == number + 1
+
+    def test_a_connection_that_breaks_in_the_middle_changes_nothing_twice(self, url, opened):
+        store = opened(url)
+        store.apply(WALK.create())
+        broken = []
+
+        def breaking(_environment, command, _now, _files):
+            if not broken:
+                broken.append(True)
+                terminate(url)
+            return Completed(command.payload)
+
+        assert store.apply(WALK.rename("n1"), complete=breaking).generation == 2
+        assert [event["verb"] for event in store.audit(ID).events()] == ["create", "update"]
+
+    def test_an_answer_to_a_commit_that_is_lost_is_found_out(self, url, opened, monkeypatch):
+        from greentic.store.sql.database import Interrupted
+        from greentic.store.sql.postgresql import PostgresqlConnection
+
+        store = opened(url)
+        store.apply(WALK.create())
+        real, lost = PostgresqlConnection.commit, []
+
+        def commit(connection):
+            real(connection)
+            if not lost:
+                lost.append(True)
+                raise Interrupted("the answer was lost", certain=False)
+
+        monkeypatch.setattr(PostgresqlConnection, "commit", commit)
+        applied = store.apply(WALK.rename("n1"))
+        assert (applied.generation, applied.replayed, store.load(ID).generation) == (2, True, 2)
+
+    def test_a_server_that_is_away_is_an_error_without_its_password(self, url):
+        away = url.replace("greentic@127.0.0.1", "greentic:hunter2@127.0.0.1")
+        away = away.replace(away.rsplit(":", 1)[1].split("/")[0], "1")
+        with pytest.raises(StoreError) as failed:
+            open_store(away)
+        assert "hunter2" not in f"{failed.value.document()}"
+
+    def test_two_servers_change_one_environment_after_one_another(self, url, opened):
+        stores = [opened(url), opened(url)]
+        stores[0].apply(WALK.create())
+        errors = []
+
+        def write(who):
+            try:
+                for number in range(20):
+                    stores[who].apply(WALK.rename(f"{who}-{number}"))
+            except BaseException as error:
+                errors.append(error)
+
+        threads = [threading.Thread(target=write, args=(who,)) for who in (0, 1)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert errors == []
+        assert stores[0].load(ID) == stores[1].load(ID)
+        assert stores[0].load(ID).generation == 41
+        assert stores[1].verify_audit(ID).ok
+
+
+def terminate(url):
+    """Break every other connection to the database, as a failover would."""
+    import psycopg
+
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+
+
+def test_a_store_of_memory_is_bounded(tmp_path, monkeypatch):
+    from greentic.store.sql import store as module
+
+    monkeypatch.setattr(module, "_REMEMBERED", 3)
+    kept = SqlStore(SqliteDatabase(tmp_path / "store.db"))
+    for number in range(6):
+        kept.apply(Walk(f"e{number}").create())
+    assert len(kept._known) == 3
+    assert [found.stored.generation for found in kept.list()] == [1] * 6
+    kept.close()

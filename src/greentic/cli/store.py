@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 from collections.abc import Iterator
@@ -141,6 +142,15 @@ def _safe(place: str) -> str:
         return place
     parts = urlsplit(place)
     return f"{parts.scheme}://{parts.hostname or ''}{parts.path}"
+
+
+@store.command()
+@verb("store", "openapi", view=lambda result: click.echo(json.dumps(result, indent=2, ensure_ascii=False)))
+def openapi(invocation: Invocation) -> Any:
+    """Print the description of the server's interface (OpenAPI 3.1)."""
+    from greentic.server import openapi as described
+
+    return described.document()
 
 
 @store.group(cls=Noun)

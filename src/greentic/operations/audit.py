@@ -11,10 +11,11 @@ from greentic.operations import heads as signed_heads
 from greentic.operations import trust_root
 from greentic.operations.context import Context
 from greentic.operations.heads import CheckedHead
-from greentic.operations.kept import files
+from greentic.operations.kept import kept
+from greentic.operations.kept import trail as _trail
 from greentic.spec.errors import CorruptDocument, GreenticError, NotFound
-from greentic.store import heads, segments
-from greentic.store.audit import AuditReport, AuditTrail, verify
+from greentic.store import segments
+from greentic.store.audit import AuditReport, verify
 from greentic.trust import root as trust
 from greentic.trust.root import TrustRoot
 
@@ -41,12 +42,12 @@ def check(context: Context, environment_id: str, head: Path | None = None) -> di
     A head that was kept elsewhere also shows a log that was cut back together with everything beside it.
     CorruptDocument naming the first bad entry when it does not hold, or the head when that is not what it should be.
     """
-    trail, store = _trail(context, environment_id), files(context)
+    trail, store = _trail(context, environment_id), kept(context)
     # Read before the log: what is written meanwhile may be behind the log, never ahead of it.
-    data = heads.read(store.artifacts(environment_id)) if head is None else _content(head)
+    data = store.head(environment_id) if head is None else _content(head)
     report = store.verify_audit(environment_id)
     environment = store.load(environment_id).environment
-    root = trust_root.present(environment, store.files(environment_id))
+    root = trust_root.present(environment, context.store.files(environment_id))
     signed = None if data is None else _signed(data, root, environment_id)
     if report.ok and signed is not None and signed.anchor != report.head:
         report = trail.verify(signed.anchor)
@@ -102,7 +103,7 @@ def export(context: Context, environment_id: str, target: BinaryIO, since: int) 
     The last line is the signed head, when there is one and its entry is among them.
     """
     trail = _trail(context, environment_id)
-    head = heads.read(files(context).artifacts(environment_id))  # before the log, so that its entry is there
+    head = kept(context).head(environment_id)  # before the log, so that its entry is there
     count = trail.export(target, since)
     if head is not None and since < (signed_heads.sequence_of(head) or 0):
         target.write(signed_heads.line_of(head))
@@ -112,13 +113,6 @@ def export(context: Context, environment_id: str, target: BinaryIO, since: int) 
 def events(context: Context, environment_id: str, since: int) -> Iterator[Mapping[str, Any]]:
     """The entries after sequence `since`, oldest first."""
     return _trail(context, environment_id).events(since)
-
-
-def _trail(context: Context, environment_id: str) -> AuditTrail:
-    store = files(context)
-    if not store.artifacts(environment_id).is_dir():
-        raise NotFound(f"there is no environment '{environment_id}'", next_step=f"gtc op env create {environment_id}")
-    return store.audit(environment_id)
 
 
 def _signed(data: bytes, root: TrustRoot | None, environment_id: str) -> CheckedHead:

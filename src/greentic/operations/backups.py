@@ -6,7 +6,7 @@ from typing import Any
 
 from greentic.operations.context import Context
 from greentic.operations.following import follow
-from greentic.operations.kept import files
+from greentic.operations.kept import files, kept
 from greentic.store.backup import Rule
 from greentic.store.contract import Backup
 from greentic.store.restoring import FolderBackups
@@ -14,27 +14,33 @@ from greentic.store.restoring import FolderBackups
 
 def list_(context: Context, environment_id: str) -> dict[str, Any]:
     """Every backup, oldest first."""
-    kept = FolderBackups(files(context)).list(environment_id)
-    return {"environment_id": environment_id, "backups": [_document(backup) for backup in kept]}
+    found = kept(context).backups().list(environment_id)
+    return {"environment_id": environment_id, "backups": [_document(backup) for backup in found]}
 
 
 def create(context: Context, environment_id: str) -> dict[str, Any]:
     """Keep the present state until somebody removes it."""
-    applied = FolderBackups(files(context)).create(
-        environment_id, idempotency_key=context.step_key(""), actor=context.actor, dry_run=context.dry_run
+    applied = (
+        kept(context)
+        .backups()
+        .create(environment_id, idempotency_key=context.step_key(""), actor=context.actor, dry_run=context.dry_run)
     )
     return {"environment_id": environment_id, "backup": applied.result["backup"]}
 
 
 async def restore(context: Context, environment_id: str, name: str | None) -> dict[str, Any]:
     """Make a backup the present state (None: the newest trustworthy one); a running data plane follows."""
-    applied = FolderBackups(files(context)).restore(
-        environment_id,
-        name,
-        idempotency_key=context.step_key(""),
-        actor=context.actor,
-        expected_generation=context.expected_generation,
-        dry_run=context.dry_run,
+    applied = (
+        kept(context)
+        .backups()
+        .restore(
+            environment_id,
+            name,
+            idempotency_key=context.step_key(""),
+            actor=context.actor,
+            expected_generation=context.expected_generation,
+            dry_run=context.dry_run,
+        )
     )
     await follow(context, applied)
     return {

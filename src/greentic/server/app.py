@@ -87,6 +87,7 @@ class StoreServer(Starlette):
             ("env", "watch"): reads.watch,
             ("trust-root", "list"): reads.trust_root,
             ("audit", "list"): reads.audit,
+            ("audit", "head"): reads.audit_head,
             ("files", "list"): reads.files,
             ("files", "show"): reads.file,
             **{name: partial(handler, named[name]) for name, handler in kept.items()},

@@ -37,12 +37,12 @@ _BODIES: dict[tuple[str, str], Any] = {
     ("backup", "import"): wire.ImportRequest,
 }
 _STREAMS = {("env", "watch"), ("audit", "list")}
-_BYTES = {("files", "show"), ("files", "put")}
 _QUERIES: dict[tuple[str, str], dict[str, dict[str, Any]]] = {
     ("env", "list"): {"limit": {"type": "integer", "minimum": 1, "maximum": 1000}, "after": {"type": "string"}},
     ("audit", "list"): {
         "limit": {"type": "integer", "minimum": 1, "maximum": 1000},
         "after": {"type": "integer", "minimum": 0},
+        "tail": {"type": "integer", "minimum": 1, "maximum": 1000},
     },
     ("files", "list"): {"under": {"type": "string"}},
 }
@@ -138,7 +138,7 @@ def _operation(operation: Operation, named: dict[Any, Any]) -> dict[str, Any]:
         del content["application/json"]
     if name == ("server", "metrics"):
         told["responses"]["200"]["content"] = {"text/plain": {}}
-    if name == ("files", "show"):
+    if name in {("files", "show"), ("audit", "head")}:
         told["responses"]["200"]["content"] = {"application/octet-stream": {}}
     if name == ("files", "put"):
         told["requestBody"] = {"required": True, "content": {"application/octet-stream": {}}}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -16,7 +17,7 @@ from greentic.server.access import UNSEEN, Principal
 from greentic.server.desk import Desk
 from greentic.server.watching import Feed
 from greentic.spec import identifiers
-from greentic.spec.errors import Denied, InvalidArgument, NotFound
+from greentic.spec.errors import CorruptDocument, Denied, InvalidArgument, NotFound
 from greentic.store.contract import Stored
 
 MAX_PAGE = 1_000
@@ -92,13 +93,28 @@ class Reads:
         self._whole(principal)
         after = _number(request, "after", 0, 2**62) or 0
         if watching.wanted(request):
-            await self._load(environment_id)
+            await self._exists(environment_id)
             resumed = watching.last_event_id(request)
             return self._feed.audit(request, environment_id, after if resumed is None else resumed)
         limit = _number(request, "limit", 1, MAX_PAGE) or MAX_PAGE
+        tail = _number(request, "tail", 1, MAX_PAGE)
+        if tail is not None:
+            await self._exists(environment_id)
+            newest = await self._desk.in_thread(lambda: self._desk.store.audit(environment_id).tail(tail))
+            return exchange.answer({"environment_id": environment_id, "events": list(newest)})
         events = await self._desk.in_thread(partial(self._desk.store.events, environment_id, after, limit))
         last = events[-1]["sequence"] if events else after
         return exchange.answer({"environment_id": environment_id, "events": list(events), "next": last})
+
+    async def audit_head(self, request: Request) -> Response:
+        """The newest signed head of the audit log, as it was signed."""
+        principal, environment_id = await self._seen(request, "audit", "head")
+        self._whole(principal)
+        await self._exists(environment_id)
+        data = await self._desk.in_thread(partial(self._desk.store.head, environment_id))
+        if data is None:
+            raise NotFound("nobody signed the audit log", details={"path": "audit/head"})
+        return Response(data, 200, {"cache-control": "no-store"}, "application/octet-stream")
 
     async def watch(self, request: Request) -> Response:
         """The environment's generation and etag, now and whenever they change."""
@@ -141,6 +157,11 @@ class Reads:
         """Denied for whoever is there for some customers only: this concerns all of them."""
         if principal.customers is not None:
             raise Denied(UNSEEN, details={"policy": principal.policy, "reason": UNSEEN})
+
+    async def _exists(self, environment_id: str) -> None:
+        """NotFound when there is no such environment; one that cannot be trusted still has its audit log."""
+        with suppress(CorruptDocument):
+            await self._load(environment_id)
 
     async def _load(self, environment_id: str) -> Stored:
         return await self._desk.in_thread(partial(self._desk.store.load, environment_id))

@@ -16,8 +16,10 @@ from greentic.spec.environment import Environment
 from greentic.spec.errors import GreenticError, NotFound, StoreError
 from greentic.spec.parsing import parse
 from greentic.store.contract import Applied, Complete, Files, Listing, Stored
+from greentic.store.remote.kept import RemoteBackups, RemoteTrail
 from greentic.store.remote.origin import Origin
 from greentic.store.remote.transport import Answer, Transport, joined, unsure
+from greentic.store.verification import AuditReport
 
 ENVIRONMENTS = "environments"
 FOLDER = ".remote"
@@ -100,11 +102,41 @@ class RemoteStore:
         """What stands beside the environment's document on the server."""
         return RemoteFiles(self._transport, identifiers.environment_id(environment_id))
 
+    def audit(self, environment_id: str) -> RemoteTrail:
+        """The environment's audit log, for reading."""
+        return RemoteTrail(self._transport, identifiers.environment_id(environment_id))
+
+    def head(self, environment_id: str) -> bytes | None:
+        """The newest signed head of its audit log, None when nobody signed one."""
+        try:
+            return self._transport.content(joined(ENVIRONMENTS, environment_id, "audit", "head"))
+        except NotFound as error:
+            if "path" in error.details:
+                return None
+            raise
+
+    def verify_audit(self, environment_id: str) -> AuditReport:
+        """Check its audit log here, against itself."""
+        return self.audit(environment_id).verify()
+
+    def backups(self) -> RemoteBackups:
+        """The backups on the server."""
+        return RemoteBackups(self._transport, self.load, self._changed)
+
     def artifacts(self, environment_id: str) -> Path:
         """The folder on this machine for what belongs to the environment here."""
         folder = self._folder / identifiers.environment_id(environment_id)
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         return folder
+
+    def _changed(self, environment_id: str, value: Any) -> Applied:
+        """What an operation beside the verbs came to, with the state as it is now."""
+        if not isinstance(value, dict) or not isinstance(value.get("result"), dict):
+            raise _unintelligible("a change")
+        self._seen.pop(environment_id, None)
+        stored = self.load(environment_id)
+        replayed = value.get("idempotency") == {"idempotency": "replayed"}
+        return Applied(value["result"], stored.environment, stored.generation, stored.etag, replayed=replayed)
 
     def _listing(self, name: str) -> Listing:
         try:

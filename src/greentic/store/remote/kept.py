@@ -1,0 +1,136 @@
+"""The audit log and the backups of an environment on a store server."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, BinaryIO
+
+from greentic.spec.backup import BackupManifest
+from greentic.spec.errors import NotFound, NotImplementedYet, StoreError
+from greentic.spec.parsing import parse
+from greentic.store.chain import Entry
+from greentic.store.clock import moment
+from greentic.store.contract import Applied, Backup, Request, Stored
+from greentic.store.remote.transport import Transport, joined
+from greentic.store.verification import AuditReport, Head, verify
+
+PAGE = 500
+ENVIRONMENTS = "environments"
+
+
+class RemoteTrail:
+    """An audit log, read in pages; what it holds is checked here and not by the server."""
+
+    def __init__(self, transport: Transport, environment_id: str) -> None:
+        self._transport = transport
+        self._where = joined(ENVIRONMENTS, environment_id, "audit")
+
+    def tail(self, count: int) -> tuple[Mapping[str, Any], ...]:
+        """The newest `count` entries, oldest first."""
+        return self._page(f"tail={min(count, 1_000)}")
+
+    def heads(self, count: int) -> tuple[Entry, ...]:
+        """The newest `count` entries with their place in the chain, oldest first."""
+        return tuple(Entry(event) for event in self.tail(count))
+
+    def events(self, since_sequence: int = 0) -> Iterator[Mapping[str, Any]]:
+        """The entries after number `since_sequence`, oldest first."""
+        while page := self._page(f"after={since_sequence}&limit={PAGE}"):
+            yield from page
+            since_sequence = page[-1]["sequence"]
+
+    def export(self, target: BinaryIO, since_sequence: int = 0) -> int:
+        """Write the entries after number `since_sequence` as lines that `verification.verify` accepts; how many."""
+        count = 0
+        for event in self.events(since_sequence):
+            target.write(Entry(event).line())
+            count += 1
+        return count
+
+    def verify(self, anchor: Head | None = None) -> AuditReport:
+        """Fetch the whole log and check it here."""
+        with TemporaryDirectory() as folder:
+            path = Path(folder) / "audit.jsonl"
+            with path.open("wb") as file:
+                self.export(file)
+            return verify(path, anchor=anchor)
+
+    def _page(self, query: str) -> tuple[Mapping[str, Any], ...]:
+        value = self._transport.read(f"{self._where}?{query}").value
+        events = value.get("events") if isinstance(value, dict) else None
+        if not isinstance(events, list) or not all(isinstance(one, dict) and "sequence" in one for one in events):
+            raise StoreError("the store server answered with something that is not an audit log")
+        return tuple(events)
+
+
+class RemoteBackups:
+    """The backups that the server keeps. `load` and `changed` are those of the store that this belongs to."""
+
+    def __init__(
+        self, transport: Transport, load: Callable[[str], Stored], changed: Callable[[str, Mapping[str, Any]], Applied]
+    ) -> None:
+        self._transport, self._load, self._changed = transport, load, changed
+
+    def list(self, environment_id: str) -> tuple[Backup, ...]:
+        """Those that somebody asked for, oldest first."""
+        value = self._transport.read(joined(ENVIRONMENTS, environment_id, "backups")).value
+        found = value.get("backups") if isinstance(value, dict) else None
+        if not isinstance(found, list):
+            raise StoreError("the store server answered with something that is not a list of backups")
+        manifests = [parse(BackupManifest, one, "a backup of the store server") for one in found]
+        return tuple(
+            Backup(one.backup_id, moment(one.created_at), one.generation, "kept", one.size_bytes, one.integrity.digest)
+            for one in manifests
+        )
+
+    def create(
+        self,
+        environment_id: str,
+        *,
+        idempotency_key: str,
+        actor: str,  # noqa: ARG002 - the server knows who asks
+        dry_run: bool = False,
+        request: Request | None = None,  # noqa: ARG002
+    ) -> Applied:
+        """Keep the present state."""
+        if dry_run:
+            raise NotImplementedYet("a store server does not rehearse backups")
+        where = joined(ENVIRONMENTS, environment_id, "backups")
+        answer = self._transport.change("POST", where, None, idempotency_key, {})
+        applied = self._changed(environment_id, answer.value)
+        return _with(applied, {"backup": applied.result.get("backup_id")})
+
+    def restore(
+        self,
+        environment_id: str,
+        name: str | None = None,
+        *,
+        idempotency_key: str,
+        actor: str,  # noqa: ARG002
+        expected_generation: int | None = None,
+        if_match: str | None = None,
+        dry_run: bool = False,
+        request: Request | None = None,  # noqa: ARG002
+    ) -> Applied:
+        """Make a backup the present state; None: the newest that differs from it."""
+        if dry_run:
+            raise NotImplementedYet("a store server does not rehearse restorations")
+        found = self.list(environment_id)
+        present = self._load(environment_id)
+        if name is None:
+            name = next((one.name for one in reversed(found) if one.etag != present.etag), None)
+        if name is None:
+            raise NotFound(f"the environment '{environment_id}' has no other backup", details={"backups": len(found)})
+        pin: dict[str, Any] = {"if_match": if_match or present.etag}
+        pin["expected_generation"] = present.generation if expected_generation is None else expected_generation
+        body = {"backup_id": name, "precondition": pin}
+        where = joined(ENVIRONMENTS, environment_id, "restore")
+        applied = self._changed(environment_id, self._transport.change("POST", where, body, idempotency_key, {}).value)
+        generation = next((one.generation for one in found if one.name == name), None)
+        return _with(applied, {"backup": name, "restored_generation": generation})
+
+
+def _with(applied: Applied, result: Mapping[str, Any]) -> Applied:
+    return Applied(result, applied.environment, applied.generation, applied.etag, applied.replayed)

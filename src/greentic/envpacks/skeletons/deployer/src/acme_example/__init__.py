@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from greentic.envpacks.deployer import Deployer, DeployerContext
 from greentic.envpacks.registry import EnvPack
 from greentic.spec.capabilities import Slot
@@ -15,19 +18,7 @@ def pack() -> EnvPack:
         versions="^0.1.0",
         summary="runs each revision as a process group of a small scheduler on this machine",
         deployer=_deployer,
-        answers=lambda: {
-            "type": "object",
-            "additionalProperties": False,
-            "properties": {
-                "nice": {
-                    "type": "integer",
-                    "minimum": 0,
-                    "maximum": 19,
-                    "default": 0,
-                    "description": "how much way the workers give to other programs",
-                }
-            },
-        },
+        answers=_answers,
     )
 
 
@@ -35,3 +26,9 @@ def _deployer(context: DeployerContext) -> Deployer:
     from acme_example.deployer import ExampleDeployer
 
     return ExampleDeployer(context)
+
+
+def _answers() -> Mapping[str, Any]:
+    from acme_example.launching import ANSWERS
+
+    return ANSWERS

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import json
 import os
+import secrets
 import shutil
 import subprocess
 import sys
@@ -44,12 +45,16 @@ class ExampleDeployer(OptionalVerbs):
         self._folder = context.folder.absolute() / "run" / "acme_example"
 
     async def stage_revision(self, desired: DesiredState, revision_id: str, progress: Progress = silent) -> None:
-        """The bundle is unpacked already; see that there is something in it to run."""
+        """The bundle is unpacked already. The answers are frozen with the revision: later ones are for later ones."""
         from greentic.bundles.unpack import load
 
         desired.revision(revision_id)
         if load(self._context.folder / "revisions" / revision_id / "bundle").entry.manifest.application is None:
             raise BundleError("the bundle holds no application that can be run")
+        frozen = self._folder / "workers" / revision_id / "answers.json"
+        if not frozen.exists():
+            frozen.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            write_private(frozen, dict(self._context.answers))
 
     async def warm_revision(self, desired: DesiredState, revision_id: str, progress: Progress = silent) -> None:
         """Have the scheduler start the worker; it answers when the worker does."""
@@ -158,10 +163,9 @@ class ExampleDeployer(OptionalVerbs):
         """Start the scheduler in the background and wait until it answers; it keeps a second one of its kind out."""
         for folder in (self._folder, self._log.parent):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        nice = str(self._context.answers.get("nice", 0))
         with self._log.open("ab") as log:
             process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "acme_example.scheduler", str(self._context.folder.absolute()), nice],
+                [sys.executable, "-P", "-m", "acme_example.scheduler", str(self._context.folder.absolute())],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -189,6 +193,15 @@ class ExampleDeployer(OptionalVerbs):
 
 class NotRunning(Exception):
     """There is no scheduler."""
+
+
+def write_private(path: Path, document: Any) -> None:
+    """Write JSON for the owner's eyes alone, whole or not at all."""
+    draft = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        json.dump(document, file)
+    draft.replace(path)
 
 
 def address(folder: Path) -> str:

@@ -1,6 +1,6 @@
 """The scheduler: one process per environment that runs the workers and the router. It stands for your platform.
 
-    python -m acme_example.scheduler ENVIRONMENT_FOLDER NICE
+    python -m acme_example.scheduler ENVIRONMENT_FOLDER
 
 A real platform is there already: then this file goes, and the deployer calls the platform's interface instead. What
 stays is the router: greentic's own, started here and told by `greentic.router.projection` what to serve.
@@ -24,7 +24,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from acme_example.deployer import address
+from acme_example.deployer import address, write_private
+from acme_example.launching import command
 from greentic.bundles.unpack import load
 from greentic.envpacks.deployer import DesiredState, DrainReport, Observation, Receipt, RevisionObservation
 from greentic.envpacks.variables import passed
@@ -60,12 +61,11 @@ class Worker:
 class Scheduler:
     """Everything that runs for one environment. The verbs are those of the deployer."""
 
-    def __init__(self, folder: Path, nice: int) -> None:
+    def __init__(self, folder: Path) -> None:
         self.logs = folder / "logs"
         self.stopped = asyncio.Event()
         self._folder = folder
         self._run = folder / "run" / "acme_example"
-        self._nice = nice
         self._desired: DesiredState | None = None
         self._workers: dict[str, Worker] = {}
         self._draining: set[str] = set()
@@ -176,7 +176,7 @@ class Scheduler:
         return {worker.port for worker in self._workers.values()}
 
     def launch(self, revision: Revision, port: int) -> Launch:
-        """How a revision is started: greentic's own plan of it, and the answer `nice`."""
+        """How a revision is started: greentic's own plan of it, and what the answers make of that."""
         assert self._desired is not None
         deployment = self._desired.environment.deployment(revision.deployment_id)
         if deployment is None:
@@ -189,7 +189,7 @@ class Scheduler:
         parameters = json.loads(frozen.read_bytes())["non_secret"] if frozen.exists() else {}
         configuration = self._run / "workers" / revision.revision_id / "config.json"
         configuration.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _write_private(configuration, parameters)
+        write_private(configuration, parameters)
         selector = deployment.route_binding.tenant_selector
         identity = Identity(
             env_id=revision.env_id,
@@ -204,7 +204,9 @@ class Scheduler:
             sequence=revision.sequence,
         )
         found = plan(pack, identity, port=port, configuration=configuration, operator=os.environ)
-        argv = ("nice", "-n", str(self._nice), *found.argv) if self._nice else found.argv
+        frozen_answers = configuration.with_name("answers.json")
+        answers = json.loads(frozen_answers.read_bytes()) if frozen_answers.exists() else {}
+        argv = command(found.argv, answers)
         return Launch(argv, found.environment, found.directory, port, found.health_path, found.health_timeout)
 
     def _worker(self, revision: Revision, *, keep: bool) -> Worker:
@@ -307,7 +309,7 @@ class Scheduler:
         if not path.exists():
             ring = [{"kid": f"k{secrets.token_hex(4)}", "secret": base64.b64encode(secrets.token_bytes(32)).decode()}]
             slots = base64.b64encode(secrets.token_bytes(32)).decode()
-            _write_private(path, {"active": ring[0]["kid"], "ring": ring, "slots": slots})
+            write_private(path, {"active": ring[0]["kid"], "ring": ring, "slots": slots})
         found: dict[str, Any] = json.loads(path.read_bytes())
         return found
 
@@ -321,14 +323,6 @@ class Scheduler:
             self._draining &= present
             self._ended &= present
         return self._desired
-
-
-def _write_private(path: Path, document: Any) -> None:
-    draft = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        json.dump(document, file)
-    draft.replace(path)
 
 
 async def _converse(scheduler: Scheduler, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -359,8 +353,8 @@ async def _converse(scheduler: Scheduler, reader: asyncio.StreamReader, writer: 
             writer.close()
 
 
-async def _main(folder: Path, nice: int) -> None:
-    scheduler = Scheduler(folder, nice)
+async def _main(folder: Path) -> None:
+    scheduler = Scheduler(folder)
     place = address(folder / "run" / "acme_example")
     Path(place).unlink(missing_ok=True)
     calls: set[asyncio.Task[None]] = set()
@@ -384,13 +378,13 @@ async def _main(folder: Path, nice: int) -> None:
 
 def main() -> int:
     """Run until it is stopped; 0 at once when another one runs for this environment."""
-    folder, nice = Path(sys.argv[1]), int(sys.argv[2])
+    folder = Path(sys.argv[1])
     lock = (folder / "run" / "acme_example" / "lock").open("w")
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return 0
-    asyncio.run(_main(folder, nice))
+    asyncio.run(_main(folder))
     return 0
 
 

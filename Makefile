@@ -11,13 +11,14 @@ endif
 FOUND = $(if $(strip $(PYTHON)),$(ASKED),$(shell sh scripts/find-python))
 $(shell sh scripts/check-venv $(VENV) "$(CURDIR)" "$(ASKED)")
 
-.PHONY: help demo demo-stop test setup lint types imports format check bench proof simulate linearize store-kill docs lock clean
+.PHONY: help demo demo-stop test setup lint types imports format check bench soak proof simulate linearize store-kill docs lock clean
 help:
 	@echo "make demo          build two versions of a worker, move the dial, roll back (KEEP=1 leaves it running)"
 	@echo "make demo-stop     stop what make demo KEEP=1 left running, and remove it"
 	@echo "make test          run the test suite (ARGS=… goes to pytest)"
 	@echo "make check         lint, types and the import contract"
 	@echo "make bench         compare the router with nginx and HAProxy (when they are installed)"
+	@echo "make soak          an hour of load (ARGS='--seconds 60' for less): does the router's memory grow?"
 	@echo "make proof         move the dial ten times a second under 2,000 requests/s for a minute; nobody may notice"
 	@echo "make linearize     check 1,000 recorded histories of concurrent clients on each database (minutes)"
 	@echo "make store-kill    kill the store under 16 writers for ten minutes, on each database"
@@ -81,6 +82,9 @@ format: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	$(PY) -m benchmarks.router $(ARGS)
+
+soak: $(VENV)/.dev
+	$(PY) -m benchmarks.soak $(ARGS)
 
 proof: $(VENV)/.dev
 	$(PY) -m benchmarks.proof $(ARGS)

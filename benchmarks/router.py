@@ -2,31 +2,48 @@
 
 Rounds are interleaved: every peer is measured once per round, and the median over rounds is reported, so that a noisy
 neighbour harms all alike. Trust the ratios. Everything listens on 127.0.0.1 and ends with the run.
+
+Peers: `direct` (no proxy), `nginx` and `haproxy` (no selection), `rules` (HAProxy with the router's selection rules,
+see haproxy-rules.cfg), `router`. Then the router by itself, beside a plain one of the same run: with larger tables,
+with the access log, scraped every second, and with requests that name a session.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
-import base64
 import contextlib
 import json
 import os
 import platform
 import re
-import shutil
-import socket
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
+from benchmarks import plot
 from benchmarks.load import generate
-from greentic.router.control import RouterControl
+from benchmarks.peers import (
+    HAPROXY,
+    NGINX_PROXY,
+    Peer,
+    Router,
+    cpu_seconds,
+    free_port,
+    haproxy_rules,
+    nginx,
+    running,
+    table,
+    tool,
+    upstream_files,
+    worker_pid,
+)
 
 FIELDS = {
     "User-Agent": "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/130.0 Safari/537.36",
@@ -40,6 +57,8 @@ FIELDS = {
     "Cookie": "theme=dark; consent=1; session=4f1c2a9be07d4d7b",
 }
 BODIES = {"1k": 1024, "100k": 100 * 1024}
+SESSIONS = "1k sessions"
+"""The small body, asked for by a thousand sessions in turn."""
 VARIED = "1k varied"
 """The small body, asked for with another target and another Referer in every request, so that no head repeats."""
 VARY = """
@@ -50,42 +69,17 @@ request = function()
   return wrk.format("GET", wrk.path .. "?number=" .. number)
 end
 """
-
-NGINX_UPSTREAM = """
-daemon off; worker_processes 1; pid {folder}/upstream.pid; error_log stderr error;
-events {{ worker_connections 4096; }}
-http {{ access_log off; keepalive_requests 1000000000; keepalive_timeout 75s; sendfile on; tcp_nopush on; {temp}
-  server {{ listen 127.0.0.1:{port} backlog=1024; root {folder}/files; }} }}
+BY_SESSION = """
+local number = 0
+request = function()
+  number = number + 1
+  wrk.headers["X-Greentic-Session"] = "session-" .. number % 1000
+  return wrk.format("GET")
+end
 """
-NGINX_PROXY = """
-daemon off; worker_processes 1; pid {folder}/proxy.pid; error_log stderr error;
-events {{ worker_connections 4096; }}
-http {{ access_log off; keepalive_requests 1000000000; {temp}
-  upstream workers {{ server 127.0.0.1:{upstream}; keepalive 256; keepalive_requests 1000000000; }}
-  server {{ listen 127.0.0.1:{port} backlog=1024;
-    location / {{ proxy_pass http://workers; proxy_http_version 1.1; proxy_set_header Connection "";
-      proxy_set_header Host $host; proxy_set_header X-Forwarded-For $remote_addr;
-      proxy_set_header X-Request-Id $request_id; proxy_buffers 8 64k; proxy_buffer_size 64k; }} }} }}
-"""
-HAPROXY = """
-global
-    nbthread 1
-    maxconn 8000
-defaults
-    mode http
-    timeout connect 2s
-    timeout client 60s
-    timeout server 60s
-    option http-keep-alive
-    http-reuse always
-    option forwardfor
-frontend fe
-    bind 127.0.0.1:{port} backlog 1024
-    http-request set-header X-Request-Id %[uuid()]
-    default_backend workers
-backend workers
-    server w 127.0.0.1:{upstream} pool-max-conn 512
-"""
+SCRIPTS = {VARIED: VARY, SESSIONS: BY_SESSION}
+SIZES = (100, 1_000)
+"""Deployments in the larger tables."""
 
 
 @dataclass
@@ -104,130 +98,21 @@ class Sample:
 
 
 @dataclass
-class Peer:
-    name: str
-    port: int
-    pid: int | None
+class Variant:
+    """The router in another situation: what it is asked for, and what else is done meanwhile, every second."""
 
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 10
-    while time.monotonic() < deadline:
-        if process.poll() is not None:
-            raise SystemExit(f"a peer did not start: {process.args!r}")
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-            return
-        time.sleep(0.02)
-    raise SystemExit("a peer did not listen within 10 s")
-
-
-@contextlib.contextmanager
-def running(command: list[str], port: int) -> Iterator[subprocess.Popen[bytes]]:
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-    try:
-        wait_for(port, process)
-        yield process
-    finally:
-        process.terminate()
-        try:
-            process.wait(5)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-
-def worker_pid(process: subprocess.Popen[bytes]) -> int:
-    """The process that does the work: nginx's one worker, or the process itself."""
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-    with contextlib.suppress(OSError):
-        for child in children.read_text().split():
-            return int(child)
-    return process.pid
-
-
-def cpu_seconds(pid: int | None) -> float | None:
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return None
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def nginx(folder: Path, name: str, template: str, **values: int) -> list[str]:
-    temp = " ".join(
-        f"{kind}_temp_path {folder}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-    )
-    path = folder / f"{name}.conf"
-    path.write_text(template.format(folder=folder, temp=temp, **values))
-    return [tool("nginx") or "nginx", "-p", str(folder), "-c", str(path), "-e", "stderr"]
-
-
-def tool(name: str) -> str | None:
-    return shutil.which(name, path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin")
-
-
-def table(upstream: int, deployments: int) -> dict[str, object]:
-    """A split of two revisions at 99:1, and as many other deployments beside it as asked for."""
-
-    def row(number: int) -> dict[str, object]:
-        name = f"D{number}"
-        revisions = [
-            {
-                "revision_id": f"{name}R{index}",
-                "address": f"127.0.0.1:{upstream}",
-                "state": "ready",
-                "since": 1,
-                "name": "v",
-            }
-            for index in range(2)
-        ]
-        return {
-            "deployment_id": name, "bundle_id": "bench", "customer_id": "bench", "tenant": "bench", "team": "bench",
-            "hosts": [], "path_prefixes": ["/"] if not number else [f"/other/{number}"], "generation": 1,
-            "revisions": revisions, "slots": [[9_900, 0], [100, 1]],
-        }  # fmt: skip
-
-    secret = base64.b64encode(os.urandom(32)).decode()
-    return {
-        "version": 1, "env_id": "bench", "keys": {"active": "k", "ring": [{"kid": "k", "secret": secret}]},
-        "deployments": [row(number) for number in range(deployments)], "options": {"stamp_revision": True},
-    }  # fmt: skip
-
-
-@contextlib.contextmanager
-def router(upstream: int, deployments: int, *flags: str) -> Iterator[tuple[int, int]]:
-    """The router with a table: its port and process id."""
-    with socket.create_server(("127.0.0.1", 0), backlog=1024) as listening, asyncio.Runner() as runner:
-        ours, theirs = socket.socketpair()
-        with theirs:
-            command = [sys.executable, "-m", "greentic.router", "--listen-fd", str(listening.fileno()), *flags]
-            process = subprocess.Popen(
-                [*command, "--control-fd", str(theirs.fileno())], pass_fds=[listening.fileno(), theirs.fileno()]
-            )
-        try:
-            control: RouterControl = runner.run(RouterControl.connect(ours))
-            runner.run(control.ready())
-            print(f"router: {runner.run(control.configure(table(upstream, deployments))).compile_ms} ms to compile")
-            yield listening.getsockname()[1], process.pid
-            runner.run(control.stop(0))
-            process.wait(10)
-        finally:
-            process.kill()
-            process.wait()
+    peer: Peer
+    body: str = "1k"
+    meanwhile: Callable[[], Any] | None = None
 
 
 def by_wrk(port: int, body: str, connections: int, seconds: float) -> tuple[float, float, float, int]:
+    """Requests per second, p50 and p99 (ms), and errors."""
     fields = [word for name, value in FIELDS.items() for word in ("-H", f"{name}: {value}")]
     command = ["wrk", "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "--latency", *fields]
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
-        if body == VARIED:
-            script.write(VARY)
+        if body in SCRIPTS:
+            script.write(SCRIPTS[body])
             script.flush()
             command += ["-s", script.name]
         command.append(f"http://127.0.0.1:{port}/{body.split()[0]}")
@@ -244,10 +129,23 @@ def _milliseconds(text: str) -> float:
     return float(number) * {"us": 0.001, "ms": 1, "s": 1000, "m": 60_000}[unit]
 
 
-def measure(peer: Peer, body: str, connections: int, seconds: float, number: int) -> Sample:
+def measure(
+    peer: Peer,
+    body: str,
+    connections: int,
+    seconds: float,
+    number: int,
+    meanwhile: Callable[[], Any] | None = None,
+) -> Sample:
+    """One measurement in round `number`."""
     before = cpu_seconds(peer.pid)
     load = by_wrk if tool("wrk") else lambda *words: generate(*words, FIELDS)
-    rate, p50, p99, errors = load(peer.port, body, connections, seconds)
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(load, peer.port, body, connections, seconds)
+        while meanwhile is not None and not running.done():
+            meanwhile()
+            time.sleep(1)
+        rate, p50, p99, errors = running.result()
     after = cpu_seconds(peer.pid)
     spent = None
     if before is not None and after is not None and rate:
@@ -256,13 +154,15 @@ def measure(peer: Peer, body: str, connections: int, seconds: float, number: int
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=4, help="per measurement")
-    parser.add_argument("--connections", type=int, default=64)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--deployments", type=int, default=1, help="deployments in the router's table")
-    parser.add_argument("--json", type=Path, help="where to write the raw samples")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=4, help="per measurement [4]")
+    parser.add_argument("--connections", type=int, default=64, help="beside one [64]")
+    parser.add_argument("--rounds", type=int, default=3, help="[3]")
+    parser.add_argument("--short", action="store_true", help="one round of a second: whether it works, not how fast")
+    parser.add_argument("--json", type=Path, help="where to write the raw samples; the plot goes beside them")
     options = parser.parse_args()
+    if options.short:
+        options.seconds = options.rounds = 1
     missing = [name for name in ("nginx", "haproxy", "wrk") if tool(name) is None]
     for name in missing:
         print(f"{name} is not installed: {'our own load generator is used' if name == 'wrk' else 'not compared'}")
@@ -271,78 +171,139 @@ def main() -> int:
     samples: list[Sample] = []
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="greentic-bench-")))
-        folder.chmod(0o755)
-        (folder / "files").mkdir()
-        for name, size in BODIES.items():
-            (folder / "files" / name).write_bytes(os.urandom(size))
-        upstream = free_port()
-        if "nginx" in missing:
-            stack.enter_context(
-                running([sys.executable, "-m", "benchmarks.load", str(upstream), str(folder / "files")], upstream)
-            )
-        else:
-            stack.enter_context(running(nginx(folder, "upstream", NGINX_UPSTREAM, port=upstream), upstream))
-        peers = [Peer("direct", upstream, None)]
-        if "nginx" not in missing:
-            port = free_port()
-            process = stack.enter_context(
-                running(nginx(folder, "proxy", NGINX_PROXY, port=port, upstream=upstream), port)
-            )
-            peers.append(Peer("nginx", port, worker_pid(process)))
-        if (haproxy := tool("haproxy")) is not None:
-            port = free_port()
-            (folder / "haproxy.cfg").write_text(HAPROXY.format(port=port, upstream=upstream))
-            process = stack.enter_context(running([haproxy, "-db", "-f", str(folder / "haproxy.cfg")], port))
-            peers.append(Peer("haproxy", port, process.pid))
-        port, pid = stack.enter_context(router(upstream, options.deployments))
-        peers.append(Peer("router", port, pid))
-        for peer in peers:  # warm up: connections, caches, specialised bytecode
+        upstream = stack.enter_context(upstream_files(folder, BODIES))
+        peers = _peers(stack, folder, upstream, missing)
+        variants = _variants(stack, folder, upstream, missing, peers[-1])
+        for peer in [*peers, *(variant.peer for variant in variants)]:  # connections, caches, specialised bytecode
             measure(peer, "1k", options.connections, 1, -1)
         for number in range(options.rounds):
             for body in bodies:
                 for connections in (options.connections, 1):
                     for peer in peers:
                         samples += [measure(peer, body, connections, options.seconds, number)]
+            for variant in variants:
+                words = (variant.peer, variant.body, options.connections, options.seconds, number)
+                samples += [measure(*words, variant.meanwhile)]
     print_table(samples, bodies, options.connections)
+    print_variants(samples, [variant.peer.name for variant in variants], options.connections)
     path = options.json or Path(__file__).parent / "results" / f"router-{time.strftime('%Y%m%d-%H%M%S')}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     about = {
         "python": platform.python_version(),
         "machine": platform.platform(),
         "cores": os.cpu_count(),
+        "load": os.getloadavg(),
         "missing": missing,
     }
     settings = {key: value for key, value in vars(options).items() if key != "json"}
     path.write_text(
         json.dumps({"about": about, "options": settings, "samples": [asdict(s) for s in samples]}, indent=1)
     )
-    print(f"raw samples: {path}")
+    plot.write(path.with_suffix(".svg"), _charts(samples, bodies, options.connections))
+    print(f"raw samples: {path}, plot: {path.with_suffix('.svg')}")
     return 1 if any(sample.errors for sample in samples) else 0
 
 
+def _peers(stack: contextlib.ExitStack, folder: Path, upstream: int, missing: list[str]) -> list[Peer]:
+    """The peers, the router last."""
+    peers = [Peer("direct", upstream, None)]
+    if "nginx" not in missing:
+        port = free_port()
+        process = stack.enter_context(running(nginx(folder, "proxy", NGINX_PROXY, port=port, upstream=upstream), port))
+        peers.append(Peer("nginx", port, worker_pid(process)))
+    if (haproxy := tool("haproxy")) is not None:
+        port = free_port()
+        (folder / "haproxy.cfg").write_text(HAPROXY.format(port=port, upstream=upstream))
+        process = stack.enter_context(running([haproxy, "-db", "-f", str(folder / "haproxy.cfg")], port))
+        peers += [Peer("haproxy", port, process.pid), stack.enter_context(haproxy_rules(folder, upstream))]
+    return [*peers, _router(stack, "router", table(upstream, 1))[0]]
+
+
+def _router(stack: contextlib.ExitStack, name: str, document: dict[str, object]) -> tuple[Peer, Router]:
+    started = Router(document)
+    stack.callback(started.close)
+    print(f"{name}: {started.compile_ms} ms to compile")
+    return Peer(name, started.port, started.pid), started
+
+
+def _variants(
+    stack: contextlib.ExitStack, folder: Path, upstream: int, missing: list[str], plain: Peer
+) -> list[Variant]:
+    """The router in other situations, and once more in the plain one, to compare with at the same moment."""
+    variants = [Variant(Peer("plain", plain.port, plain.pid))]
+    variants += [Variant(_router(stack, f"{size} deployments", table(upstream, size))[0]) for size in SIZES]
+    logged = table(upstream, 1, access_log=str(folder / "access.jsonl"))
+    variants.append(Variant(_router(stack, "access log", logged)[0]))
+    peer, started = _router(stack, "scraped", table(upstream, 1))
+    variants.append(Variant(peer, meanwhile=started.report))
+    if "wrk" not in missing:
+        variants.append(Variant(_router(stack, "sessions", table(upstream, 1))[0], SESSIONS))
+    return variants
+
+
+def _values(samples: list[Sample], peer: str, body: str | None, connections: int, what: str) -> list[float]:
+    chosen = [s for s in samples if s.peer == peer and s.connections == connections and body in (None, s.body)]
+    return [value for s in chosen if (value := getattr(s, what)) is not None]
+
+
+def _middle(samples: list[Sample], peer: str, body: str | None, connections: int, what: str) -> float:
+    values = _values(samples, peer, body, connections, what)
+    return statistics.median(values) if values else float("nan")
+
+
 def print_table(samples: list[Sample], bodies: list[str], connections: int) -> None:
-    """Medians over the rounds, with ratios to nginx and HAProxy and the p50 added at one connection."""
-
-    def middle(peer: str, body: str, count: int, what: str) -> float:
-        values = [getattr(s, what) for s in samples if (s.peer, s.body, s.connections) == (peer, body, count)]
-        values = [value for value in values if value is not None]
-        return statistics.median(values) if values else float("nan")
-
+    """Medians over the rounds (of rates the least and the greatest too), with ratios and the p50 added at one
+    connection.
+    """
+    names = [name for name in ("direct", "nginx", "haproxy", "rules", "router") if any(s.peer == name for s in samples)]
+    others = [name for name in ("nginx", "haproxy", "rules") if name in names]
     print(
-        f"\n{'body':9} {'peer':8} {'req/s':>9} {'p50 ms':>8} {'p99 ms':>8} {'CPU µs':>7}"
-        f" {'of nginx':>9} {'of HAProxy':>11} {'added p50 ms at 1':>18} {'errors':>7}"
+        f"\n{'body':9} {'peer':8} {'req/s':>7} {'least–most':>13} {'p50 ms':>7} {'p99 ms':>7} {'CPU µs':>7}"
+        + "".join(f" {'of ' + name:>10}" for name in others)
+        + f" {'added p50 ms at 1':>18} {'errors':>7}"
     )
     for body in bodies:
-        rates = {s.peer: middle(s.peer, body, connections, "rate") for s in samples}
-        direct = middle("direct", body, 1, "p50_ms")
-        for peer, rate in rates.items():
+        direct = _middle(samples, "direct", body, 1, "p50_ms")
+        for peer in names:
+            rates = _values(samples, peer, body, connections, "rate")
+            rate = statistics.median(rates)
             errors = sum(s.errors for s in samples if (s.peer, s.body) == (peer, body))
-            ratios = [f"{rate / rates[other]:.2f}" if other in rates else "-" for other in ("nginx", "haproxy")]
+            ratios = [rate / _middle(samples, other, body, connections, "rate") for other in others]
             print(
-                f"{body:9} {peer:8} {rate:9.0f} {middle(peer, body, connections, 'p50_ms'):8.2f}"
-                f" {middle(peer, body, connections, 'p99_ms'):8.2f} {middle(peer, body, connections, 'cpu_us'):7.1f}"
-                f" {ratios[0]:>9} {ratios[1]:>11} {middle(peer, body, 1, 'p50_ms') - direct:18.3f} {errors:7}"
+                f"{body:9} {peer:8} {rate:7.0f} {f'{min(rates):.0f}–{max(rates):.0f}':>13}"
+                f" {_middle(samples, peer, body, connections, 'p50_ms'):7.2f}"
+                f" {_middle(samples, peer, body, connections, 'p99_ms'):7.2f}"
+                f" {_middle(samples, peer, body, connections, 'cpu_us'):7.1f}"
+                + "".join(f" {ratio:10.2f}" for ratio in ratios)
+                + f" {_middle(samples, peer, body, 1, 'p50_ms') - direct:18.3f} {errors:7}"
             )
+
+
+def print_variants(samples: list[Sample], names: list[str], connections: int) -> None:
+    """The router in other situations, and its ratio to the plain one."""
+    plain = _middle(samples, "plain", None, connections, "rate")
+    print(f"\n{'router':18} {'req/s':>7} {'CPU µs':>7} {'of plain':>9} {'errors':>7}")
+    for name in names:
+        rate = _middle(samples, name, None, connections, "rate")
+        cpu = _middle(samples, name, None, connections, "cpu_us")
+        errors = sum(s.errors for s in samples if s.peer == name)
+        print(f"{name:18} {rate:7.0f} {cpu:7.1f} {rate / plain:9.2f} {errors:7}")
+
+
+def _charts(samples: list[Sample], bodies: list[str], connections: int) -> list[plot.Chart]:
+    others = [name for name in ("nginx", "haproxy", "rules") if any(s.peer == name for s in samples)]
+    ratios = [
+        (f"{body}, of {other}", _middle(samples, "router", body, connections, "rate") / rate)
+        for body in bodies
+        for other in others
+        if (rate := _middle(samples, other, body, connections, "rate"))
+    ]
+    sizes = [("1 deployment", _middle(samples, "plain", None, connections, "rate"))]
+    sizes += [(f"{s} deployments", _middle(samples, f"{s} deployments", None, connections, "rate")) for s in SIZES]
+    return [
+        plot.Chart(f"Router's requests/s as a part of others', {connections} connections", ratios, "{:.2f}", mark=1.0),
+        plot.Chart(f"Router's requests/s by size of the table, 1k, {connections} connections", sizes, "{:,.0f}"),
+    ]
 
 
 if __name__ == "__main__":

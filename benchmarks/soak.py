@@ -2,8 +2,8 @@
 
 Load from wrk (or our own generator) without a pause, in turns of equal and of varied requests and of sessions, with the
 access log on and a new table every turn. The resident memory of the router is read all the time; the slope over the
-second half, when caches and rings are full, is what counts. The exit status is 1 when a request failed or the slope is
-above --limit.
+second half, when caches and rings are full, is what counts. The exit status is 1 when a request failed or, in a run of
+ten minutes or more, the slope is above --limit.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from benchmarks.peers import Peer, Router, table, tool, upstream_files
 from benchmarks.router import BODIES, SESSIONS, VARIED, measure
 
 TURN_SECONDS = 5
+JUDGED_SECONDS = 600
+"""In less, memory is still being filled that is bounded."""
 
 
 def resident_mb(pid: int) -> float:
@@ -83,7 +85,7 @@ def main() -> int:
     print(json.dumps(result, indent=1))
     if options.json is not None:
         options.json.write_text(json.dumps({**result, "resident": seen}))
-    return 1 if errors or slope > options.limit else 0
+    return 1 if errors or (slope > options.limit and options.seconds >= JUDGED_SECONDS) else 0
 
 
 def _next(document: dict[str, object], turn: int) -> dict[str, object]:

@@ -6,7 +6,9 @@ import asyncio
 import contextlib
 import json
 import socket
+import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -214,3 +216,99 @@ def test_a_worker_that_keeps_its_connections_is_sent_what_may_run_once_on_them(s
     assert told(stage)[0] <= 3, "those that are not used again do not pile up"
     until(stage, lambda: post(1) == 0)
     assert post(50) <= 1
+
+
+# Clients
+
+
+def test_who_finds_no_room_is_told_so_although_its_request_is_on_its_way(stage: Stage) -> None:
+    worker = stage.worker(answering(b"x"))
+    stage.configure(table(deployment([revision("R1", worker.port)]), max_connections=1))
+    with stage.connect() as first:
+        first.sendall(GET)
+        assert Reader(first).response().status == 200
+        for _ in range(30):
+            with stage.connect() as client:
+                # Bytes that nobody reads would make the close a reset, which can overtake the answer.
+                client.sendall(POST.replace(b": 3", b": 200000") + b"x" * 100_000)
+                response = Reader(client).response()
+                assert (response.status, kind(response)) == (503, "connection-limit")
+                assert response.one("connection") == "close"
+                assert client.recv(1) == b"", "an end in order"
+    assert stage.report()["unrouted"] == {"connection-limit": 30}
+
+
+def test_many_who_find_no_room_do_not_pile_up(stage: Stage) -> None:
+    worker = stage.worker(answering(b"x"))
+    stage.configure(table(deployment([revision("R1", worker.port)]), max_connections=1))
+    with contextlib.ExitStack() as stack:
+        for _ in range(60):
+            stack.enter_context(stage.connect())
+        until(stage, lambda: stage.report()["unrouted"].get("connection-limit", 0) == 59)
+        assert stage.report()["connections"] <= 1 + 16 + 1
+
+
+def test_limits_that_change_hold_for_connections_that_are_open(stage: Stage) -> None:
+    worker = stage.worker(answering(b"x"))
+    rows = [revision("R1", worker.port)]
+    stage.configure(table(deployment(rows)))
+    long = GET[:-2] + b"X-A: " + b"a" * 5000 + b"\r\n\r\n"
+    with stage.connect() as client:
+        reader = Reader(client)
+        client.sendall(long)
+        assert reader.response().status == 200
+        stage.configure(table(deployment(rows), version=2, max_header_bytes=4000))
+        client.sendall(GET)
+        assert reader.response().status == 200
+        client.sendall(long)
+        assert reader.response().status == 431
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads the kernel's table of sockets")
+def test_the_system_asks_silent_clients_whether_they_are_there(stage: Stage) -> None:
+    worker = stage.worker(answering(b"x"))
+    stage.configure(table(deployment([revision("R1", worker.port)])))
+    with stage.connect() as client:
+        client.sendall(GET)
+        assert Reader(client).response().status == 200
+        ends = [f"0100007F:{port:04X}" for port in (stage.port, client.getsockname()[1])]
+        rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()]
+        (row,) = [row for row in rows if row[1:3] == ends]
+        assert row[5].startswith("02:"), "no keep-alive timer (proc(5))"
+
+
+def test_a_client_that_half_closes_before_its_tunnel_begins_is_heard_to_the_end(stage: Stage) -> None:
+    gate = asyncio.Event()
+
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, head: bytes) -> bool:
+        await gate.wait()
+        writer.write(b"HTTP/1.1 101 OK\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n")
+        writer.write((await reader.read()).upper())
+        return False
+
+    worker = stage.worker(handler)
+    stage.configure(table(deployment([revision("R1", worker.port)])))
+    with stage.connect() as client:
+        client.sendall(GET[:-2] + b"Connection: upgrade\r\nUpgrade: x\r\n\r\nall of it")
+        client.shutdown(socket.SHUT_WR)
+        until(stage, lambda: bool(worker.requests))
+        stage._loop.call_soon_threadsafe(gate.set)
+        reader = Reader(client)
+        assert reader.head().status == 101
+        assert reader.rest() == b"ALL OF IT"
+
+
+def test_a_half_closed_tunnel_that_says_nothing_ends(stage: Stage) -> None:
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, head: bytes) -> bool:
+        writer.write(b"HTTP/1.1 101 OK\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n")
+        await asyncio.Event().wait()
+        return False
+
+    worker = stage.worker(handler)
+    stage.configure(table(deployment([revision("R1", worker.port)]), response_idle_seconds=0.3))
+    with stage.connect() as client:
+        client.sendall(GET[:-2] + b"Connection: upgrade\r\nUpgrade: x\r\n\r\n")
+        reader = Reader(client)
+        assert reader.head().status == 101
+        client.shutdown(socket.SHUT_WR)
+        assert reader.closed()

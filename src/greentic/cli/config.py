@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import click
@@ -41,7 +42,7 @@ def show(invocation: Invocation, slot: str | None) -> Any:
     "--router",
     multiple=True,
     metavar="SETTING=VALUE",
-    help="A setting of the routers: replicas=2, tls.certificate=/etc/cert.pem, trusted_callers=10.0.0.0/8 …",
+    help="A setting of the routers: replicas=2, tls.certificate=/etc/cert.pem, limits.max_headers=200 …",
 )
 @click.option("--clear", multiple=True, metavar="FIELD", help="Unset a host setting, such as --clear region.")
 @verb(
@@ -96,6 +97,8 @@ def _value(name: str, text: str) -> Any:
         return [part.strip() for part in text.split(",") if part.strip()]
     if text in {"true", "false"}:
         return text == "true"
+    if name == "limits" and re.fullmatch(r"[0-9]+\.[0-9]+", text):
+        return float(text)
     return int(text) if text.isascii() and text.isdigit() else text
 
 

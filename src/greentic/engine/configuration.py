@@ -37,5 +37,8 @@ def _router(present: RouterSettings | None, payload: SetConfigPayload) -> Router
     changes: dict[str, Any] = {
         field: value for field in FIELDS if (value := getattr(payload.router, field, None)) is not None
     }
+    limits = changes.get("limits")
+    if limits is not None and present is not None and present.limits is not None:
+        changes["limits"] = present.limits.model_copy(update=limits.model_dump(exclude_none=True))
     changes |= {field.partition(".")[2]: None for field in payload.clear if "." in field}
     return (present or RouterSettings()).model_copy(update=changes) if changes else None

@@ -17,6 +17,7 @@ from greentic.router.request import RequestReader
 if TYPE_CHECKING:
     from greentic.router.caller import Caller
     from greentic.router.gateway import Gateway
+    from greentic.router.limits import Limits
     from greentic.router.request_head import RequestHead
     from greentic.router.tunnel import Tunnel
 
@@ -99,8 +100,7 @@ class ClientConnection(asyncio.Protocol):
         if peer:
             self.peer = str(peer[0]).removeprefix("::ffff:").partition("%")[0].encode()
         if not self._gateway.admit(self):
-            refusal = Refusal(503, "connection-limit", "the router has no room for another connection")
-            self._refuse_outright(refusal)
+            self._refuse_outright(Refusal(503, "connection-limit", "the router has no room for another connection"))
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
         self._gateway.leave(self)
@@ -241,10 +241,15 @@ class ClientConnection(asyncio.Protocol):
 
     def _refuse_outright(self, refusal: Refusal) -> None:
         self._last = True
+        self._gateway.unrouted(refusal.kind)
+        if self.secure or self._gateway.crowded:
+            self.transport.close()
+            return
         self.write(
             refusal.answer(request_id=self._gateway.new_request_id().decode(), revision_id=None, close=True, body=True)
         )
-        self.transport.close()
+        # Its request is on its way: see there.
+        self._close_gently(unread=True)
 
     def secured(self, *, proven: bool) -> None:
         """The TLS handshake is complete, and a good client certificate was shown or not."""
@@ -259,6 +264,10 @@ class ClientConnection(asyncio.Protocol):
         if unproven:
             self.proven = False
             self._caller = None
+
+    def limit(self, limits: Limits) -> None:
+        """Read under `limits` from now on."""
+        self._reader.limit(limits)
 
     def caller_of(self, head: RequestHead | None) -> Caller:
         """Who asks with `head`; who holds the connection when it is None."""
@@ -372,6 +381,11 @@ class ClientConnection(asyncio.Protocol):
         return self._tunnel.exchange if self._tunnel is not None else self._current
 
     @property
+    def half_closed(self) -> bool:
+        """Whether the client has said that it sends no more."""
+        return self._eof
+
+    @property
     def idle(self) -> bool:
         """Whether nothing is in flight on this connection."""
         return self._current is None and self._tunnel is None
@@ -438,7 +452,11 @@ class ClientConnection(asyncio.Protocol):
                 self._fail_current(Refusal(504, "response-timeout", "the worker did not answer in time"))
         else:
             allowed = limits.stream_idle_seconds if phase == STREAMING else limits.response_idle_seconds
-            if waited > (min(allowed, _HALF_CLOSED_SECONDS) if self._eof and self._tunnel is None else allowed):
+            if self._tunnel is not None and self._tunnel.half_closed:
+                allowed = min(allowed, limits.response_idle_seconds)
+            elif self._tunnel is None and self._eof:
+                allowed = min(allowed, _HALF_CLOSED_SECONDS)
+            if waited > allowed:
                 self._fail_current(Refusal(504, "response-idle", "the worker stopped in the middle of its response"))
 
     def _fail_current(self, refusal: Refusal) -> None:

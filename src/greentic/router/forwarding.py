@@ -472,6 +472,8 @@ class Exchange:
         tunnel.note_upstream(rest)
         if early:
             tunnel.from_client(early)
+        if client.half_closed:
+            tunnel.client_eof()
 
     def tunnel_ended(self) -> None:
         """Both ends of the tunnel are closed."""

@@ -10,8 +10,10 @@ import itertools
 import logging
 import math
 import os
+import resource
 import socket
 import ssl
+import sys
 import time
 from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import replace
@@ -46,6 +48,9 @@ _FLUSH_SECONDS: Final = LAST_FRAME_SECONDS + 0.25
 """At the very end, for what is cut to leave in order; most of it is gone at once."""
 _PROMISE_SECONDS: Final = 0.5
 """How often a drain looks whether pins are honoured still: they end by the clock, no event tells."""
+_TOLD_OF_NO_ROOM: Final = 16
+_OWN_FILES: Final = 64
+"""Of the process itself: control, logs, libraries, a store of pins."""
 _KEPT_TALLIES: Final = 4096
 
 
@@ -70,6 +75,8 @@ class Gateway:
         """The last requests that are over, for `explain`."""
         self.pins = SessionPins()
         """Where sessions are pinned."""
+        self._descriptors = _descriptors()
+        """Clients for whom the system grants the process files, two for each and some for itself."""
         self._clients: set[ClientConnection] = set()
         self._pools: dict[str, UpstreamPool] = {}
         self._tallies: dict[str, Tally] = {}
@@ -92,7 +99,13 @@ class Gateway:
     def admit(self, client: ClientConnection) -> bool:
         """Count a connection in; False when there are too many."""
         self._clients.add(client)
-        return len(self._clients) <= self.limits.max_connections
+        return len(self._clients) <= min(self.limits.max_connections, self._descriptors)
+
+    @property
+    def crowded(self) -> bool:
+        """Whether even those that are only told so are too many."""
+        limit = min(self.limits.max_connections, self._descriptors)
+        return len(self._clients) > limit + limit // 8 + _TOLD_OF_NO_ROOM
 
     def leave(self, client: ClientConnection) -> None:
         """Count a connection out."""
@@ -151,6 +164,9 @@ class Gateway:
         compiled = compile_table(RoutingTable.parse(table), self.table)
         self._secure(compiled.source.tls)
         warnings = [*compiled.warnings(), *self._keep_pins_at(compiled.source.pins)]
+        if compiled.limits.max_connections > self._descriptors:
+            files = f"the system lets a router process open files for {self._descriptors} clients"
+            warnings.append(f"{files}, not for {compiled.limits.max_connections}: raise its limit (ulimit -n)")
         pools: dict[str, UpstreamPool] = {}
         for deployment in compiled.deployments.values():
             for revision in deployment.revisions:
@@ -161,7 +177,10 @@ class Gateway:
                 pools[revision.revision_id] = pool
                 self.tally(revision.revision_id).pins.entered(revision.since)
         old, self._pools = self._pools, pools
-        self.limits = compiled.limits
+        if compiled.limits != self.limits:
+            self.limits = compiled.limits
+            for client in self._clients:
+                client.limit(self.limits)
         if compiled.source.callers != self.callers:
             self.callers = compiled.source.callers
         self.table = compiled
@@ -435,6 +454,11 @@ class Gateway:
 
 def _by_kind(clients: Iterable[ClientConnection]) -> InFlight:
     return InFlight(**collections.Counter(client.kind for client in clients))
+
+
+def _descriptors() -> int:
+    granted, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return max((granted - _OWN_FILES) // 2, 1) if granted != resource.RLIM_INFINITY else sys.maxsize
 
 
 def _close_unless_spoken_to(client: ClientConnection) -> None:

@@ -1,5 +1,5 @@
-"""The bounds of the data path: sizes in bytes, times in seconds. All of them can be overridden by a table's
-options.
+"""The bounds of the data path: sizes in bytes, times in seconds. All of them can be overridden by a table's options,
+where `greentic.spec.router_settings.RouterLimits` goes.
 """
 
 from __future__ import annotations

@@ -70,11 +70,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=options.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s")
     _raise_file_limit()
     listening = socket.socket(fileno=options.listen_fd)
+    _notice_the_dead(listening)
     control = socket.socket(fileno=options.control_fd)
     balance = Balance(options.balance_fd, options.place) if options.balance_fd is not None else None
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(serve(listening, control, balance))
     return 0
+
+
+def _notice_the_dead(listening: socket.socket) -> None:
+    """Have the system ask silent clients whether they are still there, and end the connections of those that do not
+    say so: a stream or a tunnel may be silent for an hour. What is accepted has the options of what it came from.
+    """
+    options = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4, "TCP_USER_TIMEOUT": 120_000}
+    with contextlib.suppress(OSError):
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for name, value in options.items():
+            if hasattr(socket, name):
+                listening.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
 def _loop_factory() -> type[asyncio.AbstractEventLoop] | None:

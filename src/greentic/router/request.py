@@ -121,6 +121,11 @@ class RequestReader:
         """Whether a head has begun and is not complete."""
         return self._in_head
 
+    def limit(self, limits: Limits) -> None:
+        """Hold what is read from now on to `limits`."""
+        self._limits = limits
+        self._known = KnownRequest(limits)
+
     def close(self) -> None:
         """Let go of the parser, which holds this object too."""
         self._parser = None

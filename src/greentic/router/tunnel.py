@@ -86,6 +86,11 @@ class Tunnel:
         if not self._over:
             self.client.write_eof()
 
+    @property
+    def half_closed(self) -> bool:
+        """Whether one of the two sends no more."""
+        return self._client_done or self._upstream_done
+
     def pause_upstream(self) -> None:
         """The client does not keep up."""
         self._upstream.pause_reading()

@@ -60,6 +60,38 @@ class RouterTls(Document):
     client_authorities: AbsolutePath | None = _OMITTED
 
 
+_Count = Annotated[int, Field(ge=1, le=1 << 53, strict=True)]
+_Seconds = Annotated[float, Field(gt=0, le=366 * 24 * 3600, strict=True, allow_inf_nan=False)]
+
+
+class RouterLimits(Document):
+    """Bounds of the data path, each of one router process; an absent one has its default (`greentic.router.limits`).
+
+    Bytes and seconds. `max_connections` counts those of clients, `max_worker_connections` those to one worker; who
+    finds none free waits (`max_waiting`, `waiting_seconds`).
+    """
+
+    max_connections: _Count | None = _OMITTED
+    max_worker_connections: _Count | None = _OMITTED
+    max_waiting: _Count | None = _OMITTED
+    max_url_bytes: _Count | None = _OMITTED
+    max_header_bytes: _Count | None = _OMITTED
+    max_headers: _Count | None = _OMITTED
+    max_body_bytes: _Count | None = _OMITTED
+    handshake_seconds: _Seconds | None = _OMITTED
+    header_seconds: _Seconds | None = _OMITTED
+    body_idle_seconds: _Seconds | None = _OMITTED
+    keep_alive_seconds: _Seconds | None = _OMITTED
+    write_stall_seconds: _Seconds | None = _OMITTED
+    waiting_seconds: _Seconds | None = _OMITTED
+    connect_seconds: _Seconds | None = _OMITTED
+    connect_retry_seconds: _Seconds | None = _OMITTED
+    response_head_seconds: _Seconds | None = _OMITTED
+    response_idle_seconds: _Seconds | None = _OMITTED
+    stream_idle_seconds: _Seconds | None = _OMITTED
+    upstream_idle_seconds: _Seconds | None = _OMITTED
+
+
 class RouterSettings(Document):
     """Settings of an environment's routers; an absent one has its default.
 
@@ -67,6 +99,7 @@ class RouterSettings(Document):
     name a revision in `x-greentic-revision` and a user in `x-greentic-user` (none). `trusted_proxies`: networks whose
     `Forwarded` and `X-Forwarded-*` are believed (none). `pin_seconds`: how long a visitor's promise to stay on a
     revision lasts (3600). `access_log`: a JSON line per request. `metrics_addr`: where Prometheus reads (nowhere).
+    `limits`: sizes, counts and times that are not the default's.
     """
 
     replicas: Annotated[int, Field(ge=1, le=MAX_REPLICAS, strict=True)] | None = _OMITTED
@@ -76,6 +109,7 @@ class RouterSettings(Document):
     pin_seconds: Annotated[int, Field(ge=SHORTEST_PIN_SECONDS, le=LONGEST_PIN_SECONDS, strict=True)] | None = _OMITTED
     access_log: Flag | None = _OMITTED
     metrics_addr: Annotated[Text, AfterValidator(_address)] | None = _OMITTED
+    limits: RouterLimits | None = _OMITTED
 
 
 FIELDS = tuple(RouterSettings.model_fields)
@@ -83,7 +117,16 @@ FIELDS = tuple(RouterSettings.model_fields)
 
 def closed(settings: RouterSettings) -> RouterSettings:
     """`settings` as somebody asks for them: a name that is no setting is refused there, although documents keep it."""
+    _known(settings, "")
+    for name in ("tls", "limits"):
+        part: Document | None = getattr(settings, name)
+        if part is not None:
+            _known(part, f"{name}.")
+    return settings
+
+
+def _known(settings: Document, within: str) -> None:
     unknown = sorted(settings.model_extra or ())
     if unknown:
-        raise ValueError(f"holds {unknown[0]!r}, which is none of {', '.join(FIELDS)}")
-    return settings
+        names = ", ".join(within + name for name in type(settings).model_fields)
+        raise ValueError(f"holds {within + unknown[0]!r}, which is none of {names}")

@@ -333,6 +333,14 @@ class TestConfig:
         with pytest.raises(AnswersParse):
             parse_payload(find("config", "set").payload(), fields, "it")
 
+    def test_limits_of_the_routers_are_set_one_by_one(self, scene: Scene) -> None:
+        scene.do("config set", router={"pin_seconds": 60, "limits": {"max_headers": 50, "header_seconds": 5}})
+        told = scene.do("config set", router={"limits": {"max_headers": 60, "max_body_bytes": 1}}).result
+        limits = {"max_headers": 60, "max_body_bytes": 1, "header_seconds": 5}
+        assert told["host_config"]["router"] == {"pin_seconds": 60, "limits": limits}
+        told = scene.do("config set", clear=["router.limits"]).result
+        assert told["host_config"]["router"] == {"pin_seconds": 60}
+
     def test_a_public_url_is_brought_into_its_canonical_form(self, scene: Scene) -> None:
         told = scene.do("config set", public_base_url=" https://a.example/ ").result
         assert told["host_config"]["public_base_url"] == "https://a.example"

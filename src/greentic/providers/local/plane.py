@@ -333,7 +333,9 @@ class DataPlane:
     def _router_options(self) -> dict[str, Any]:
         """What the environment's settings ask of its routers."""
         host = self.desired.environment.host_config
+        limits = host.router.limits if host.router else None
         return {
+            "limits": limits.to_json() if limits is not None else {},
             "stamp_revision": bool(host.stamp_revision),
             "secure_cookies": (host.public_base_url or "").startswith("https:"),
             "replica": {"count": host.routers},

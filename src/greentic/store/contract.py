@@ -43,7 +43,7 @@ keep the environment busy; StoreError when the place itself fails.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -217,6 +217,36 @@ class Store(Protocol):
     def artifacts(self, environment_id: str) -> Path:
         """The environment's folder for revision files and derived data. Not created by this call. Local stores only:
         NotImplementedYet elsewhere."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One command of several that are carried out together, with what completes it and how it was asked."""
+
+    command: Command
+    complete: Complete | None = None
+    request: Request | None = None
+
+
+@runtime_checkable
+class Batching(Protocol):
+    """A store that can carry out several commands on one environment as one."""
+
+    def apply_all(
+        self,
+        steps: Sequence[Step],
+        *,
+        expected_generation: int | None = None,
+        if_match: str | None = None,
+    ) -> tuple[Applied, ...]:
+        """Carry out `steps` one after another, all of them or none, seen by others all at once.
+
+        Each is a change with a generation, a key and an audit entry of its own. The precondition is for the first that
+        is no repetition. When one is refused, or fails as a gate does, nothing happened; the refusal stands in the
+        audit log, and its `details.step` is the number of the step, from 0. InvalidArgument for no steps, or for steps
+        of several environments.
+        """
         ...
 
 

@@ -10,10 +10,10 @@ import pytest
 from tests.integration.databases import spoil
 
 from greentic.engine.command import Command
-from greentic.spec.errors import Conflict, Denied, InvalidArgument, NotFound, NotImplementedYet, StoreError
+from greentic.spec.errors import Conflict, Denied, GateFailed, InvalidArgument, NotFound, NotImplementedYet, StoreError
 from greentic.spec.parsing import Payload
 from greentic.store.conformance import WALK, Walk
-from greentic.store.contract import Completed, Decision, Request, ServedStore
+from greentic.store.contract import Batching, Completed, Decision, Request, ServedStore, Step
 from greentic.store.sql import schema
 from greentic.store.sql.sqlite import SqliteDatabase
 from greentic.store.sql.store import SqlStore, open_store
@@ -114,6 +114,50 @@ def view_free():
     from greentic.store.preconditions import Precondition
 
     return Precondition(None, None)
+
+
+class TestBatches:
+    def test_all_of_it_is_one_after_another_and_seen_at_once(self, opened, database):
+        store = opened(database)
+        assert isinstance(store, Batching)
+        heard = []
+        store.subscribe(lambda name, generation: heard.append(generation))
+        told = store.apply_all([Step(command) for command in (*WALK.to_ready(), WALK.dial())])
+        assert [one.generation for one in told] == [1, 2, 3, 4, 5, 6]
+        assert heard == [6]
+        assert len(list(store.audit(ID).events())) == 6
+        again = store.apply_all([Step(command) for command in (*WALK.to_ready(), WALK.dial())])
+        assert [one.replayed for one in again] == [True] * 6
+        assert [one.result for one in again] == [one.result for one in told]
+
+    @pytest.mark.parametrize("last", [WALK.stage("again"), WALK.create("again")])
+    def test_one_that_is_refused_takes_the_others_with_it(self, store, last):
+        before = store.load(ID)
+        with pytest.raises((Conflict, NotFound)) as refused:
+            store.apply_all([Step(WALK.rename("n1", "one")), Step(WALK.rename("n2", "two")), Step(last)])
+        assert refused.value.details["step"] == 2
+        assert store.load(ID) == before
+        assert [event["verb"] for event in store.audit(ID).events()] == ["create", last.verb]
+        assert store.verify_audit(ID).ok
+        assert not store.apply(WALK.rename("n1", "one")).replayed, "the key is free"
+
+    def test_a_gate_that_fails_takes_the_others_with_it(self, opened, database):
+        store = opened(database)
+        with pytest.raises(GateFailed):
+            store.apply_all([Step(command) for command in (*WALK.to_warming(), WALK.warm(ok=False))])
+        assert store.names() == ()
+
+    def test_the_precondition_is_for_the_first_new_one(self, store):
+        store.apply(WALK.rename("n1", "one"))
+        steps = [Step(WALK.rename("n1", "one")), Step(WALK.rename("n2", "two")), Step(WALK.rename("n3", "three"))]
+        with pytest.raises(Conflict):
+            store.apply_all(steps, expected_generation=1)
+        assert [one.generation for one in store.apply_all(steps, expected_generation=2)] == [2, 3, 4]
+
+    def test_none_or_of_several_environments_is_refused(self, store):
+        for steps in ([], [Step(WALK.rename("n1")), Step(Walk("other").create())]):
+            with pytest.raises(InvalidArgument):
+                store.apply_all(steps)
 
 
 class TestEvidence:

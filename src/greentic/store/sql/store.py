@@ -39,6 +39,7 @@ from greentic.store.contract import (
     Listener,
     Listing,
     Request,
+    Step,
     Stored,
     Transition,
     WritableFiles,
@@ -151,6 +152,43 @@ class SqlStore:
             )
 
         return self.enqueue(command, job)
+
+    def apply_all(
+        self,
+        steps: Sequence[Step],
+        *,
+        expected_generation: int | None = None,
+        if_match: str | None = None,
+    ) -> tuple[Applied, ...]:
+        """Carry out several commands on one environment, all of them or none; see `contract.Batching`."""
+        if len({step.command.environment_id for step in steps}) != 1:
+            raise InvalidArgument("what is carried out together is for one environment, and is not nothing")
+        asked = [(step, self.attempt(step.command, step.request)) for step in steps]
+
+        def job(view: View) -> tuple[Applied, ...]:
+            expected = Precondition(expected_generation, if_match)
+            done: tuple[Applied, ...] = ()
+            failed = asked[0][1]
+            try:
+                with view.whole():
+                    for step, attempt in asked:
+                        failed = self._dated(attempt)
+                        one = view.carry_out(failed, expected=expected, complete=step.complete)
+                        if one.failure is not None:
+                            raise one.failure
+                        if not one.applied.replayed:
+                            expected = Precondition(None, None)  # what follows is on the state that we made
+                        done += (one.applied,)
+            except GreenticError as error:
+                view.refuse(failed, error)
+                error.details["step"] = len(done)
+                raise
+            return done
+
+        waiting = Waiting(steps[0].command.environment_id, tuple(one.command.idempotency_key for one in steps), job)
+        self._put(waiting)
+        applied: tuple[Applied, ...] = waiting.future.result()
+        return applied
 
     def plan(
         self,
@@ -325,8 +363,11 @@ class SqlStore:
     def enqueue(self, command: Command, job: Job) -> Future[Any]:
         """Let `job` have its turn with the environment; the future has what it returns or raises, once durable."""
         waiting = Waiting(command.environment_id, (command.idempotency_key,), job)
-        self._lanes.put(command.environment_id if self.database.lanes else _EVERYTHING, waiting)
+        self._put(waiting)
         return waiting.future
+
+    def _put(self, waiting: Waiting) -> None:
+        self._lanes.put(waiting.environment_id if self.database.lanes else _EVERYTHING, waiting)
 
     def settled(self, command: Command, job: Callable[[View], Done]) -> Applied:
         """What `job` came to when it had its turn."""

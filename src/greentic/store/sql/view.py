@@ -11,7 +11,9 @@ import base64
 import hashlib
 import json
 import zlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -261,6 +263,16 @@ class View:
             self.generation, self._etag = generation, state.stored.etag
             self._seal_due, self.announced = attempt.now, generation
         return Done(Applied(answer, state.stored.environment, generation, state.stored.etag), failure)
+
+    @contextmanager
+    def whole(self) -> Iterator[None]:
+        """What is carried out within the block happens completely, or, when the block raises, not at all."""
+        kept = {name: copy(value) if isinstance(value, dict | list) else value for name, value in vars(self).items()}
+        try:
+            yield
+        except BaseException:
+            vars(self).update(kept)
+            raise
 
     def rehearse(
         self,

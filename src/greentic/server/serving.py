@@ -15,6 +15,7 @@ from ipaddress import ip_address
 from pathlib import Path
 
 import uvicorn
+from starlette.types import ASGIApp
 
 from greentic.server.app import StoreServer
 from greentic.server.desk import Desk
@@ -79,7 +80,7 @@ def serve(store: ServedStore, settings: Settings, started: Callable[[str], None]
     if settings.max_body is not None:
         desk.max_body = settings.max_body
     listener = _listener(settings.bind)
-    server = _Server(configured(desk, settings))
+    server = _Server(configured(StoreServer(desk), settings))
     config = server.config
     host, port = listener.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
@@ -90,10 +91,10 @@ def serve(store: ServedStore, settings: Settings, started: Callable[[str], None]
             runner.run(_run(server, listener, settings, desk))
 
 
-def configured(desk: Desk, settings: Settings) -> uvicorn.Config:
-    """How the application over `desk` is served."""
+def configured(application: ASGIApp, settings: Settings) -> uvicorn.Config:
+    """How the application is served."""
     config = uvicorn.Config(
-        StoreServer(desk),
+        application,
         http=BoundedProtocol,
         ws="none",
         lifespan="off",

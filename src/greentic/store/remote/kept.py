@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, BinaryIO
@@ -11,7 +12,6 @@ from greentic.spec.backup import BackupManifest
 from greentic.spec.errors import NotFound, NotImplementedYet, StoreError
 from greentic.spec.parsing import parse
 from greentic.store.chain import Entry
-from greentic.store.clock import moment
 from greentic.store.contract import Applied, Backup, Request, Stored
 from greentic.store.remote.transport import Transport, joined
 from greentic.store.verification import AuditReport, Head, verify
@@ -81,7 +81,14 @@ class RemoteBackups:
             raise StoreError("the store server answered with something that is not a list of backups")
         manifests = [parse(BackupManifest, one, "a backup of the store server") for one in found]
         return tuple(
-            Backup(one.backup_id, moment(one.created_at), one.generation, "kept", one.size_bytes, one.integrity.digest)
+            Backup(
+                one.backup_id,
+                datetime.fromisoformat(one.created_at),
+                one.generation,
+                "kept",
+                one.size_bytes,
+                one.integrity.digest,
+            )
             for one in manifests
         )
 
@@ -130,6 +137,11 @@ class RemoteBackups:
         applied = self._changed(environment_id, self._transport.change("POST", where, body, idempotency_key, {}).value)
         generation = next((one.generation for one in found if one.name == name), None)
         return _with(applied, {"backup": name, "restored_generation": generation})
+
+
+def _backup(one: BackupManifest) -> Backup:
+    made = datetime.fromisoformat(one.created_at)
+    return Backup(one.backup_id, made, one.generation, "kept", one.size_bytes, one.integrity.digest)
 
 
 def _with(applied: Applied, result: Mapping[str, Any]) -> Applied:

@@ -53,6 +53,10 @@ class Answer:
     value: Any
 
 
+class NoSuchPath(NotImplementedYet):
+    """The server does not know the path: it is an older one, or one of others."""
+
+
 def joined(*segments: str) -> str:
     """A path below the server's URL; InvalidArgument for a segment that would lead elsewhere."""
     for segment in segments:
@@ -206,7 +210,7 @@ _FAMILY: Mapping[str, type[GreenticError]] = {
     "conflict": Conflict,
     "integrity-mismatch": CorruptDocument,
     "not-yet-implemented": NotImplementedYet,
-    "no-such-path": NotImplementedYet,
+    "no-such-path": NoSuchPath,
     "throttled": TimedOut,
     "busy": TimedOut,
 }
@@ -217,7 +221,7 @@ def _bare(status: int) -> GreenticError:
     if status in {401, 403}:
         return Denied(f"something before the store server refused ({status})", details={"policy": "remote"})
     if status == 404:
-        return NotImplementedYet("the store server has no such path")
+        return NoSuchPath("the store server has no such path")
     return StoreError(f"the store server answered {status} and nothing that says why")
 
 

@@ -266,12 +266,14 @@ def _answers_work(
     config: Mapping[str, Any] | None,
 ) -> None:
     """Refuse what the routers could not open: they would go on without it, and nobody would look there."""
-    pack = context.registry.named(kind.partition("@")[0]) if slot is Slot.SESSIONS else None
-    if pack is None or pack.sessions is None:
+    pack = context.registry.named(kind.partition("@")[0])
+    offers = {} if pack is None else {Slot.SESSIONS: pack.sessions, Slot.TELEMETRY: pack.telemetry}
+    offer = offers.get(slot)
+    if offer is None:
         return
     name = environment.environment_id
     answers = config if config is not None else answers_at(context.store.artifacts(name), reference, kind)
-    pack.sessions().check(name, answers)
+    offer().check(name, answers)
 
 
 def _leave_no_workers(environment: Environment, slot: Slot, kind: str | None, *, force: bool) -> None:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from greentic.router.pool import UpstreamPool
     from greentic.router.response_head import ResponseHead
     from greentic.router.selection import Facts
+    from greentic.router.spans import Context
     from greentic.router.tally import Tally
     from greentic.router.upstream import UpstreamConnection
 
@@ -83,6 +84,7 @@ class Exchange:
         "request_id",
         "selected_at",
         "sent_before",
+        "span",
         "status",
         "trusted",
     )
@@ -110,6 +112,8 @@ class Exchange:
         self.facts: Facts | None = None
         self.decision: Decision | None = None
         self.error: str | None = None
+        self.span: Context | None = None
+        """This request's place in its trace; None when it is not sampled."""
         self._tally: Tally | None = None
         self._upstream: UpstreamConnection | None = None
         self._waits_at: UpstreamPool | None = None
@@ -136,6 +140,9 @@ class Exchange:
         """It is this request's turn."""
         self._started = True
         self.sent_before = self.client.sent
+        spans = self._gateway.spans
+        if spans is not None:
+            self.span = spans.begin(self.head.traceparent)
         if self.refusal is not None:
             self._answer(self.refusal)
             return
@@ -328,7 +335,7 @@ class Exchange:
         self._upstream = upstream
         upstream.serve(self)
         transport = upstream.transport
-        transport.write(request_bytes(self.head, self.request_id, self.caller, trusted=self.trusted))
+        transport.write(request_bytes(self.head, self.request_id, self.caller, trusted=self.trusted, span=self.span))
         client = self.client
         client.touch()
         if self._pending:
@@ -569,7 +576,7 @@ class Exchange:
         self._pending = []
         tally, self._tally = self._tally, None
         client, deployment = self.client, self.deployment
-        head = self.head
+        head, span = self.head, self.span
         # The fields of `Ended`.
         record = (
             self.request_id,
@@ -589,12 +596,14 @@ class Exchange:
             self.decision,
             self.received,
             client.sent - self.sent_before,
-            "",
+            span.trace_id if span is not None else "",
         )
         self._gateway.kept.append(record)
         access_log = self._gateway.access_log
         if access_log is not None:
             access_log.write(Ended._make(record))
+        if span is not None and (spans := self._gateway.spans) is not None:
+            spans.end(span, Ended._make(record), secure=self.caller.secure)
         if tally is not None:
             tally.ended()
 

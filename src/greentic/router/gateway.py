@@ -31,6 +31,7 @@ from greentic.router.phases import IDLE
 from greentic.router.pins import Pin, PinSettings
 from greentic.router.pool import UpstreamPool
 from greentic.router.session_pins import SessionPins
+from greentic.router.spans import Origin, SpanCounts, Spans
 from greentic.router.table import RoutingTable
 from greentic.router.tally import Tally
 from greentic.router.tls import TlsMaterial, context_of
@@ -71,6 +72,9 @@ class Gateway:
         self.surplus = 0
         """So many connections are to leave with their next response, because other routers have fewer."""
         self.access_log: AccessLog | None = None
+        self.spans: Spans | None = None
+        """Where spans of sampled requests go; None: nobody wants them."""
+        self._span_counts = SpanCounts()
         self.kept = ring()
         """The last requests that are over, for `explain`."""
         self.pins = SessionPins()
@@ -163,7 +167,7 @@ class Gateway:
         began = time.perf_counter()
         compiled = compile_table(RoutingTable.parse(table), self.table)
         self._secure(compiled.source.tls)
-        warnings = [*compiled.warnings(), *self._keep_pins_at(compiled.source.pins)]
+        warnings = [*compiled.warnings(), *self._keep_pins_at(compiled.source.pins), *self._trace_to(compiled.source)]
         if compiled.limits.max_connections > self._descriptors:
             files = f"the system lets a router process open files for {self._descriptors} clients"
             warnings.append(f"{files}, not for {compiled.limits.max_connections}: raise its limit (ulimit -n)")
@@ -225,6 +229,22 @@ class Gateway:
         self.pins = opened
         return []
 
+    def _trace_to(self, table: RoutingTable) -> list[str]:
+        """Send spans where a table says. What cannot be opened stands in no table's way: spans go where they went, a
+        warning says why, and the next table tries again.
+        """
+        old, settings = self.spans, table.spans
+        if settings == (old.settings if old is not None else None):
+            return []
+        try:
+            origin = Origin(table.env_id, os.getpid())
+            self.spans = Spans(settings, origin, self._span_counts) if settings is not None else None
+        except SpecViolation as error:
+            return [error.message]
+        if old is not None:
+            self.spawn(asyncio.to_thread(old.close))
+        return []
+
     def report(self) -> dict[str, Any]:
         """Everything counted since the start; see `greentic.router.report`."""
         from greentic.router.report import build_report
@@ -240,6 +260,7 @@ class Gateway:
             pools=self._pools,
             sessions=self.pins.document(),
             access_log=self.access_log,
+            spans=self.spans,
             readiness=self._judge(),
             lease_seconds_left=self.lease.seconds_left(self._loop.time()),
             lease_lapses=self.lease.lapses,
@@ -375,6 +396,8 @@ class Gateway:
         for pool in self._pools.values():
             pool.retire()
         await self.pins.close()
+        if self.spans is not None:
+            await asyncio.to_thread(self.spans.close)
         self._log_to(None)
         return cut
 
@@ -447,6 +470,8 @@ class Gateway:
                 exchange.fail(worker_busy())
         if self.access_log is not None:
             self.access_log.flush()
+        if self.spans is not None:
+            self.spans.flush()
         if self.table is not None:
             self.pins.refresh(self.table.deployments.values(), now)
         self._ticker = self._loop.call_later(TICK_SECONDS, self._tick)

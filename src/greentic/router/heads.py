@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from greentic.router.refusal import STATUS_LINES
 from greentic.router.selection import NO_FACTS, Facts
+from greentic.router.spans import Context, continued
 
 if TYPE_CHECKING:
     from greentic.router.caller import Caller
@@ -66,14 +67,24 @@ def facts_of(head: RequestHead, deployment: CompiledDeployment, *, trusted: bool
     )
 
 
-def request_bytes(head: RequestHead, request_id: bytes, caller: Caller, *, trusted: bool = False) -> bytes:
-    """The request head for the worker, written anew. A `trusted` caller's word on who the user is goes on."""
+def request_bytes(
+    head: RequestHead, request_id: bytes, caller: Caller, *, trusted: bool = False, span: Context | None = None
+) -> bytes:
+    """The request head for the worker, written anew. A `trusted` caller's word on who the user is goes on; the worker's
+    parent is `span` where the request has one.
+    """
     if head.onward_of is not caller:
         head.onward = _request_onward(head, caller)
         head.onward_of = caller
     if trusted and head.said is not None and (user := head.said.get(b"x-greentic-user")) is not None:
         request_id += b"\r\nX-Greentic-User: " + user
-    return b"".join((head.method, b" ", head.target, head.onward, request_id, b"\r\n\r\n"))
+    onward = head.onward
+    if span is not None:
+        if head.traceparent:
+            onward = continued(onward, head.traceparent, span)
+        else:
+            request_id += b"\r\ntraceparent: " + span.traceparent
+    return b"".join((head.method, b" ", head.target, onward, request_id, b"\r\n\r\n"))
 
 
 def _request_onward(head: RequestHead, caller: Caller) -> bytes:

@@ -14,6 +14,7 @@ from greentic.router.tally import BOUNDS_MS, Tally
 if TYPE_CHECKING:
     from greentic.router.access_log import AccessLog
     from greentic.router.pool import UpstreamPool
+    from greentic.router.spans import Spans
 
 READY: Final = Readiness(True)
 
@@ -30,6 +31,7 @@ def build_report(
     sessions: Mapping[str, Any],
     pools: Mapping[str, UpstreamPool],
     access_log: AccessLog | None = None,
+    spans: Spans | None = None,
     readiness: Readiness = READY,
     lease_seconds_left: float | None = None,
     lease_lapses: int = 0,
@@ -45,9 +47,9 @@ def build_report(
     many live pins there are by `cookie` (`greentic.router.live_pins` says what counts) and by `session`; `connections`
     to its worker, idle ones too, and how many requests are `waiting` for one. `sessions`:
     the store of session pins, its `kind` and counters. `access_log`: lines written and lines dropped, where one is
-    written. Everything may be added up over routers: of a store that they share, one tells the counts.
-    `ready` is the router's claim (`greentic.router.lease`), `reason` why not; `lease` when it ends unless renewed, and
-    how often it has.
+    written; `spans`: exported and dropped, where they are wanted. Everything may be added up over routers: of a store
+    that they share, one tells the counts. `ready` is the router's claim (`greentic.router.lease`), `reason` why not;
+    `lease` when it ends unless renewed, and how often it has.
     """
     return {
         "pid": os.getpid(),
@@ -66,6 +68,7 @@ def build_report(
             for revision_id, tally in tallies.items()
         },
         **({"access_log": access_log.document()} if access_log is not None else {}),
+        **({"spans": spans.document()} if spans is not None else {}),
     }
 
 

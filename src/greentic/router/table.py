@@ -16,6 +16,7 @@ from greentic.router.caller import CallerRules
 from greentic.router.keys import RING_LIMIT, SECRET_BYTES, KeyRing, SigningKey
 from greentic.router.limits import Limits
 from greentic.router.pins import IN_MEMORY, PinSettings
+from greentic.router.spans import SpanSettings
 from greentic.router.tls import TlsMaterial
 from greentic.spec.errors import SpecViolation
 
@@ -95,14 +96,16 @@ class RoutingTable:
     access_log: str | None = None
     """The absolute path of the file that requests are written down in; None for none."""
     replica: Replica = Replica()
+    spans: SpanSettings | None = None
+    """Where spans go; None: there are none."""
 
     @staticmethod
     def parse(document: Any) -> RoutingTable:
         """The table in a `configure` message.
 
         Raises SpecViolation naming the rule: `routing-table` (shape), `routing-keys`, `routing-address`,
-        `route-binding`, `traffic-slots`, `revision-unique`, `deployment-unique`, `caller-networks`, `limits` or
-        `pins`. The secret of a key is never in a message.
+        `route-binding`, `traffic-slots`, `revision-unique`, `deployment-unique`, `caller-networks`, `limits`, `pins`
+        or `spans`. The secret of a key is never in a message.
         """
         root = _object(document, "table")
         options = _object(root.get("options", {}), "options")
@@ -123,6 +126,7 @@ class RoutingTable:
             callers=CallerRules.parse(options),
             tls=TlsMaterial.parse(root.get("tls")),
             pins=_pins(root.get("pins")),
+            spans=_spans(root.get("spans")),
             replica=_replica(_object(options.get("replica", {}), "options.replica")),
         )
 
@@ -234,6 +238,17 @@ def _pins(value: Any) -> PinSettings:
     return PinSettings(
         _identifier(document, "kind", "pins"), dict(_object(document.get("settings", {}), "pins.settings"))
     )
+
+
+def _spans(value: Any) -> SpanSettings | None:
+    if value is None:
+        return None
+    document = _object(value, "spans")
+    settings = dict(_object(document.get("settings", {}), "spans.settings"))
+    ratio = settings.pop("sample_ratio", 1.0)
+    if isinstance(ratio, bool) or not isinstance(ratio, (int, float)) or not 0 <= ratio <= 1:
+        raise SpecViolation("spans", "spans.settings.sample_ratio must be a number from 0 to 1")
+    return SpanSettings(_identifier(document, "kind", "spans"), settings, float(ratio))
 
 
 def _deployment(value: Any) -> DeploymentRow:

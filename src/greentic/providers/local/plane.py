@@ -26,7 +26,7 @@ from greentic.envpacks.deployer import (
     silent,
 )
 from greentic.providers.local import desired as kept
-from greentic.providers.local import keys, listening, sessions, survivors
+from greentic.providers.local import keys, listening, sessions, survivors, telemetry
 from greentic.providers.local.certificates import CHECK_SECONDS, Certificates
 from greentic.providers.local.endpoint import Endpoint
 from greentic.providers.local.journal import Journal
@@ -71,6 +71,7 @@ class DataPlane:
         self._served: str | None = None
         self._secret: dict[str, Any] | None = None
         self._pins: dict[str, Any] | None = None
+        self._spans: dict[str, Any] | None = None
         self._draining: set[str] = set()
         self._ended: dict[str, Lifecycle] = {}
         self._warming: set[str] = set()
@@ -287,7 +288,7 @@ class DataPlane:
         options = self._router_options()
         tls = self._tls()
         served = tls.fingerprint if tls is not None else None
-        secret = {"keys": keys.ensure(self._layout.keys), "pins": self._session_pins()}
+        secret = {"keys": keys.ensure(self._layout.keys), "pins": self._session_pins(), "spans": self._span_export()}
         given = (rows, options, served, secret)
         if given != (self._published, self._options, self._served, self._secret):
             self._version += 1
@@ -313,6 +314,14 @@ class DataPlane:
         except GreenticError as error:
             self._journal.event("session-pins-failed", reason=error.message)
         return self._pins
+
+    def _span_export(self) -> dict[str, Any] | None:
+        """Where routers send spans; a binding that cannot be followed is as one of session pins."""
+        try:
+            self._spans = telemetry.spans(self.desired.environment, self._layout.folder)
+        except GreenticError as error:
+            self._journal.event("telemetry-failed", reason=error.message)
+        return self._spans
 
     def _tls(self) -> TlsMaterial | None:
         settings = self.desired.environment.host_config.router

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +27,24 @@ def pins(environment: Environment, folder: Path, registry: Registry | None = Non
     pack = registry.resolve(binding.kind, Slot.SESSIONS)
     if pack.sessions is None:
         return None
-
-    def secret(address: SecretAddress) -> SecretValue | None:
-        name = environment.environment_id
-        answers = _answers(environment.binding(Slot.SECRETS), folder)
-        return registry.secrets(environment, SecretsContext(name, folder, answers)).get(address)
-
-    context = SessionsContext(environment.environment_id, _answers(binding, folder), secret)
+    secret = secrets_of(environment, folder, registry)
+    context = SessionsContext(environment.environment_id, answers_of(binding, folder), secret)
     return {"kind": pack.path, "settings": dict(pack.sessions().settings(context))}
 
 
-def _answers(binding: PackBinding | None, folder: Path) -> dict[str, Any]:
+def secrets_of(
+    environment: Environment, folder: Path, registry: Registry
+) -> Callable[[SecretAddress], SecretValue | None]:
+    """How a secret of the environment is looked up."""
+
+    def secret(address: SecretAddress) -> SecretValue | None:
+        name = environment.environment_id
+        answers = answers_of(environment.binding(Slot.SECRETS), folder)
+        return registry.secrets(environment, SecretsContext(name, folder, answers)).get(address)
+
+    return secret
+
+
+def answers_of(binding: PackBinding | None, folder: Path) -> dict[str, Any]:
+    """The answers of a binding; none where nothing is bound."""
     return {} if binding is None else answers_at(folder, binding.answers_ref, binding.kind)

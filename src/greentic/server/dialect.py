@@ -59,13 +59,13 @@ def words(noun: str, verb: str) -> Words:
 
 
 def _environment(settled: Settled) -> Any:
-    return settled.environment.to_json()
+    return settled.environment
 
 
 def _with_environment(*names: str) -> Callable[[Settled], Any]:
     return lambda settled: {
         **{name: settled.result.get(name) for name in names},
-        "environment": settled.environment.to_json(),
+        "environment": settled.environment,
     }
 
 

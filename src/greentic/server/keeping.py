@@ -147,9 +147,7 @@ class Keeping:
         stored = await self._desk.in_thread(partial(self._desk.store.load, asked.environment_id))
         known = {"generation": stored.generation, "etag": stored.etag}
         perform = partial(self._maintained, operation, asked, lambda _files: known, if_match)
-        return await self._done(
-            operation, asked, request, None, perform, lambda settled: settled.environment.to_json(), target
-        )
+        return await self._done(operation, asked, request, None, perform, lambda settled: settled.environment, target)
 
     async def complete(self, operation: Operation, request: Request) -> Response:
         """Record how a reconciliation ended; one that failed stands as such in the audit log."""
@@ -290,9 +288,7 @@ class Keeping:
         perform = partial(
             kept.accept, asked.environment_id, document, idempotency_key=asked.key, actor=asked.principal.name
         )
-        return await self._done(
-            operation, asked, request, value, perform, lambda settled: settled.environment.to_json()
-        )
+        return await self._done(operation, asked, request, value, perform, lambda settled: settled.environment)
 
     async def _asked(self, operation: Operation, request: Request) -> _Asked:
         principal = await self._desk.caller(request)

@@ -126,9 +126,11 @@ class Request:
 
     `fingerprint` tells requests apart in place of the command's own, `caller` is the audit event's actor, `decision`
     stands in place of the store's `authorize`. `answer` makes what is recorded under the key and returned as the
-    result; it is pure, and may be asked more than once for one change. `target` makes the audit event's target of the
-    command's result (None: before there is one); without it the payload is the target. `reported` is a failure that the
-    request tells of: the audit log says it, although the request itself is carried out.
+    result; it is pure, and may be asked more than once for one change. As its member `result`, or as the member
+    `environment` of that, it may hold the environment that it was given itself, which is then not recorded once more.
+    `target` makes the audit event's target of the command's result (None: before there is one); without it the payload
+    is the target. `reported` is a failure that the request tells of: the audit log says it, although the request itself
+    is carried out.
     """
 
     fingerprint: str

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from pydantic_core import from_json, to_json
+
 from greentic.engine.command import Command
 from greentic.spec.errors import GreenticError
 from greentic.store.chain import SCHEMA
@@ -48,6 +50,11 @@ class Attempt:
     def answer(self, settled: Settled) -> Mapping[str, Any]:
         """What is recorded under the key and returned: the result, or what the request makes of it."""
         return settled.result if self.request is None else self.request.answer(settled)
+
+    def told(self, settled: Settled) -> Mapping[str, Any]:
+        """As `answer`, all of it JSON values."""
+        answer: dict[str, Any] = from_json(to_json(self.answer(settled)))
+        return answer
 
     @property
     def now(self) -> str:

@@ -153,7 +153,7 @@ class Turn:
         event = self._announce_and_close(attempt, failure, result).event
         answer = result
         if failure is None:
-            answer = attempt.answer(Settled(result, stored.environment, stored.generation, stored.etag, event))
+            answer = attempt.told(Settled(result, stored.environment, stored.generation, stored.etag, event))
         record = _commit(attempt, self.generation or 0, answer, failure)
         self.ledger.append(record, attempt.moment, sync=True)
         self.repair()
@@ -174,7 +174,7 @@ class Turn:
             raise
         ending = events.outcome(attempt, self.known_generation, mint, new=None, error=None, result=result)
         event = self._append(ending)
-        answer = attempt.answer(Settled(result, stored.environment, stored.generation, stored.etag, event))
+        answer = attempt.told(Settled(result, stored.environment, stored.generation, stored.etag, event))
         self.ledger.append(_commit(attempt, self.generation or 0, answer, None), attempt.moment, sync=True)
         return answer
 
@@ -197,7 +197,7 @@ class Turn:
         ending = events.outcome(attempt, self.known_generation, mint, new=generation, error=failure, result=result)
         outcome = chain.link(ending, intent)
         if failure is None:
-            result = attempt.answer(Settled(result, environment, generation, written.digest, outcome.event))
+            result = attempt.told(Settled(result, environment, generation, written.digest, outcome.event))
         commit = {**_commit(attempt, generation, result, failure), "outcome": outcome.event}
         record = document.encode(written, environment, generation, commit)
         self._audit.append([intent], sync=True)

@@ -7,6 +7,7 @@ import threading
 from concurrent.futures import wait
 
 import pytest
+from pydantic_core import from_json, to_json
 from tests.integration.databases import spoil
 
 from greentic.engine.command import Command
@@ -237,6 +238,52 @@ class TestEvidence:
         with pytest.raises(Denied):
             store.apply(WALK.rename("n1"), request=request)
         assert store.load(ID).generation == 1
+
+
+class TestAnswers:
+    """An answer that holds the environment is repeated verbatim, and does not keep the environment once more."""
+
+    def asked(self, inside):
+        def answer(settled):
+            told = {"environment": settled.environment, "x": 1} if inside else settled.environment
+            return {"result": told, "etag": settled.etag}
+
+        return Request("f", {"kind": "bearer-token"}, Decision(True, "p", "r"), answer)
+
+    @pytest.mark.parametrize("inside", [True, False])
+    def test_it_is_that_of_its_time(self, store, inside):
+        first = store.apply(WALK.rename("n1"), request=self.asked(inside))
+        told = to_json(first.result)
+        assert b'"name":"n1"' in told
+        store.apply(WALK.rename("n2"))
+        again = store.apply(WALK.rename("n1"), request=self.asked(inside))
+        assert again.replayed
+        assert from_json(to_json(again.result)) == from_json(told)
+        kept = store.database.ask("SELECT record FROM ledger WHERE generation = 2")
+        assert b'"packs"' not in bytes(kept[0][0])
+
+    def test_repeated_within_one_group(self, store):
+        asked = self.asked(True)
+        one, _, three = grouped(
+            store,
+            lambda: [
+                store.submit(WALK.rename("n1"), request=asked),
+                store.submit(WALK.rename("n2")),
+                store.submit(WALK.rename("n1"), request=asked),
+            ],
+        )
+        assert three.result().replayed
+        assert from_json(to_json(three.result().result)) == from_json(to_json(one.result().result))
+
+    def test_when_it_is_no_longer_kept_that_is_said(self, store):
+        store.apply(WALK.rename("n1"), request=self.asked(True))
+        store.apply(WALK.rename("n2"))
+        with store.database.writing(ID) as connection:
+            connection.query("UPDATE environments SET history_from = 3")
+        with pytest.raises(Conflict) as gone:
+            store.apply(WALK.rename("n1"), request=self.asked(True))
+        assert gone.value.details["reason"] == "answer-gone"
+        assert gone.value.details["generation"] == 2
 
 
 class TestSqlite:

@@ -22,7 +22,7 @@ from pydantic_core import from_json, to_json
 
 from greentic.engine.command import Outcome
 from greentic.spec.environment import Environment
-from greentic.spec.errors import CorruptDocument, GreenticError
+from greentic.spec.errors import Conflict, CorruptDocument, GreenticError
 from greentic.store import beside, chain, deciding, events, failures, trust_file
 from greentic.store.chain import GENESIS, Entry
 from greentic.store.contract import Applied, Complete, Effect, Settled, Stored, Transition
@@ -517,9 +517,27 @@ class View:
         record = json.loads(recorded.record)
         if "failure" in record:
             raise failures.revived(record["failure"])
-        stored = self._present()
-        applied = Applied(record["result"], stored.environment, stored.generation, stored.etag, replayed=True)
-        return Done(applied)
+        stored, result = self._present(), record["result"]
+        if "environment" in record:
+            *path, last = record["environment"]["at"]
+            place = result
+            for name in path:
+                place = place[name]
+            place[last] = self._remembered(record["environment"]["generation"], record["environment"]["etag"])
+        return Done(Applied(result, stored.environment, stored.generation, stored.etag, replayed=True))
+
+    def _remembered(self, generation: int, etag: str) -> Environment:
+        """The environment that was part of an answer; Conflict when it is no longer kept."""
+        if (generation, etag) == (self.generation, self._etag) and self.state is not None:
+            return self.state.stored.environment
+        if generation < self.history_from:
+            raise Conflict(
+                f"the request was carried out and left generation {generation}, but its answer is no longer kept",
+                details={"reason": "answer-gone", "generation": generation, "etag": etag},
+                next_step=f"gtc op env show {self.environment_id}",
+            )
+        self.write()  # it may have been made a moment ago
+        return self.at(generation, etag).stored.environment
 
     def _companion(self, path: str, data: bytes) -> bytes:
         beside.refuse_rewriting(path, self.read_file(beside.writable(path)), data)
@@ -562,7 +580,13 @@ class View:
     def _record(
         self, attempt: Attempt, stored: Stored, sequence: int, answer: Mapping[str, Any], failure: GreenticError | None
     ) -> None:
-        record = to_json({"result": answer} if failure is None else {"result": answer, "failure": failure.document()})
+        kept, at = _without(answer, stored.environment)
+        told: dict[str, Any] = {"result": kept}
+        if failure is not None:
+            told["failure"] = failure.document()
+        if at is not None:
+            told["environment"] = {"at": at, "generation": stored.generation, "etag": stored.etag}
+        record = to_json(told)
         key = attempt.command.idempotency_key
         self._ledger[key] = Recorded(attempt.fingerprint, attempt.now, record)
         raw = key.encode("utf-8", "surrogatepass")
@@ -600,6 +624,16 @@ class ViewFiles:
 
 Job = Callable[[View], Any]
 """Something to do with a view; what it returns or raises is the caller's."""
+
+
+def _without(answer: Mapping[str, Any], environment: Environment) -> tuple[Mapping[str, Any], tuple[str, ...] | None]:
+    """`answer` without the environment that stands in it as itself, and where it stood; it is kept in its rows."""
+    result = answer.get("result")
+    if result is environment:
+        return {**answer, "result": None}, ("result",)
+    if isinstance(result, Mapping) and result.get("environment") is environment:
+        return {**answer, "result": {**result, "environment": None}}, ("result", "environment")
+    return answer, None
 
 
 def _asker(attempt: Attempt) -> str:

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import fcntl
 import logging
+import socket
+import struct
+import sys
+import termios
 from collections import deque
 from typing import TYPE_CHECKING, Final, cast
 
 from httptools import HttpParserError, HttpParserUpgrade
 
 from greentic.router.forwarding import Exchange
-from greentic.router.phases import BODY, HANDSHAKING, HEADER, IDLE, LINGERING, STREAMING, WAITING
+from greentic.router.phases import BODY, HANDSHAKING, HEADER, IDLE, LINGERING, STREAMING, TICK_SECONDS, WAITING
 from greentic.router.refusal import Refusal
 from greentic.router.request import RequestReader
 
@@ -40,6 +46,7 @@ class ClientConnection(asyncio.Protocol):
     """A connection accepted from the listening socket."""
 
     __slots__ = (
+        "_body_ticks",
         "_caller",
         "_current",
         "_eof",
@@ -76,6 +83,8 @@ class ClientConnection(asyncio.Protocol):
         self._last = False
         self._eof = False
         self._read_pauses = 0
+        self._body_ticks = 0
+        """How many ticks this connection has waited for more of the present body."""
         self._stalled_since = 0.0
         self._stalled_size = -1
         self.write_paused = False
@@ -199,7 +208,10 @@ class ClientConnection(asyncio.Protocol):
         if head.upgrade:
             self._held = bytearray()
         # A request without a body is complete with its head.
-        self._receiving = exchange if head.has_body else None
+        self._receiving = None
+        if head.has_body:
+            self._receiving = exchange
+            self._body_ticks = 0
         if self._current is None:
             self._current = exchange
             self.enter(BODY if head.has_body else WAITING)
@@ -344,6 +356,14 @@ class ClientConnection(asyncio.Protocol):
         self._last = True
         self.transport.abort()
 
+    def _reset(self) -> None:
+        """Cut the connection, and have the kernel let go of what the client does not take."""
+        file = self.transport.get_extra_info("socket")
+        if file is not None:
+            with contextlib.suppress(OSError):
+                file.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.abort()
+
     def _close_gently(self, *, unread: bool) -> None:
         if not unread or self._eof:
             self.transport.close()
@@ -426,7 +446,7 @@ class ClientConnection(asyncio.Protocol):
         """Enforce the limit of the present phase."""
         limits = self._gateway.limits
         if self.write_paused:
-            self._check_stall(now, limits.write_stall_seconds)
+            self._check_stall(now, limits)
             return
         phase = self.phase
         waited = now - self.since
@@ -445,7 +465,8 @@ class ClientConnection(asyncio.Protocol):
             if waited > LINGER_SECONDS:
                 self.transport.abort()
         elif phase == BODY and not self._read_pauses:
-            if waited > limits.body_idle_seconds:
+            self._body_ticks += 1
+            if waited > limits.body_idle_seconds or self._sends_slowly(limits):
                 self._fail_current(Refusal(408, "slow-body", "the request body took too long"))
         elif phase in (BODY, WAITING):
             if waited > limits.response_head_seconds:
@@ -459,16 +480,39 @@ class ClientConnection(asyncio.Protocol):
             if waited > allowed:
                 self._fail_current(Refusal(504, "response-idle", "the worker stopped in the middle of its response"))
 
+    def _sends_slowly(self, limits: Limits) -> bool:
+        seconds = self._body_ticks * TICK_SECONDS
+        if seconds <= limits.body_idle_seconds or self._current is None:
+            return False
+        return self._current.received < seconds * limits.client_bytes_per_second
+
     def _fail_current(self, refusal: Refusal) -> None:
         if self._tunnel is not None:
             self._tunnel.cut()
         elif self._current is not None:
             self._current.fail(refusal)
 
-    def _check_stall(self, now: float, allowed: float) -> None:
-        size = self.transport.get_write_buffer_size()
-        if size != self._stalled_size:
-            self._stalled_size = size
-            self._stalled_since = now
-        elif now - self._stalled_since > allowed:
-            self.abort()
+    def _check_stall(self, now: float, limits: Limits) -> None:
+        """End a connection whose client takes next to nothing of what waits for it, here and in the kernel."""
+        waiting = self.transport.get_write_buffer_size() + _unacknowledged(self.transport)
+        seconds = now - self._stalled_since
+        if self._stalled_size < 0 or waiting > self._stalled_size:
+            self._stalled_size, self._stalled_since = waiting, now
+        elif seconds > limits.write_stall_seconds:
+            if self._stalled_size - waiting < seconds * limits.client_bytes_per_second:
+                self._reset()
+            else:
+                self._stalled_size, self._stalled_since = waiting, now
+
+
+def _unacknowledged(transport: asyncio.Transport) -> int:
+    """Bytes that the kernel has of what was written, and the client has not (tcp(7), SIOCOUTQ). It asks for more only
+    when it is rid of a good part, which takes a slow client long.
+    """
+    file = transport.get_extra_info("socket")
+    if file is None:
+        return 0
+    try:
+        return int.from_bytes(fcntl.ioctl(file.fileno(), termios.TIOCOUTQ, bytes(4)), sys.byteorder)
+    except OSError:
+        return 0

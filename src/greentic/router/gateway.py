@@ -27,7 +27,7 @@ from greentic.router.ended import Ended, ring
 from greentic.router.forwarding import worker_busy
 from greentic.router.lease import Lease, Readiness
 from greentic.router.limits import Limits
-from greentic.router.phases import IDLE
+from greentic.router.phases import IDLE, TICK_SECONDS
 from greentic.router.pins import Pin, PinSettings
 from greentic.router.pool import UpstreamPool
 from greentic.router.session_pins import SessionPins
@@ -43,8 +43,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-TICK_SECONDS: Final = 0.25
-"""How often limits in time are checked: one timer for the process, none per request."""
 _FLUSH_SECONDS: Final = LAST_FRAME_SECONDS + 0.25
 """At the very end, for what is cut to leave in order; most of it is gone at once."""
 _PROMISE_SECONDS: Final = 0.5

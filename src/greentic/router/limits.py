@@ -16,8 +16,9 @@ from greentic.spec.errors import SpecViolation
 class Limits:
     """What one client, one request and one worker may take of one router process.
 
-    Times are checked by one coarse sweep (`greentic.router.gateway.TICK_SECONDS`), so each is exact to that
-    tick.
+    Times are checked by one coarse sweep (`greentic.router.phases.TICK_SECONDS`), so each is exact to that
+    tick. A client is slower than `client_bytes_per_second` when it is so on average for longer than
+    `body_idle_seconds` as it sends a body, or `write_stall_seconds` as it takes a response.
     """
 
     max_connections: int = 10_000
@@ -32,6 +33,7 @@ class Limits:
     body_idle_seconds: float = 60.0
     keep_alive_seconds: float = 75.0
     write_stall_seconds: float = 60.0
+    client_bytes_per_second: float = 256.0
     waiting_seconds: float = 10.0
     connect_seconds: float = 2.0
     connect_retry_seconds: float = 2.0

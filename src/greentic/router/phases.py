@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
+TICK_SECONDS: Final = 0.25
+"""How often limits in time are checked: one timer for the process, none per request."""
+
 IDLE: Final = 0
 """Between requests."""
 HEADER: Final = 1

@@ -63,6 +63,8 @@ class RouterTls(Document):
 _Count = Annotated[int, Field(ge=1, le=1 << 53, strict=True)]
 _Seconds = Annotated[float, Field(gt=0, le=366 * 24 * 3600, strict=True, allow_inf_nan=False)]
 
+_Rate = Annotated[float, Field(gt=0, le=1e12, strict=True, allow_inf_nan=False)]
+
 
 class RouterLimits(Document):
     """Bounds of the data path, each of one router process; an absent one has its default (`greentic.router.limits`).
@@ -83,6 +85,7 @@ class RouterLimits(Document):
     body_idle_seconds: _Seconds | None = _OMITTED
     keep_alive_seconds: _Seconds | None = _OMITTED
     write_stall_seconds: _Seconds | None = _OMITTED
+    client_bytes_per_second: _Rate | None = _OMITTED
     waiting_seconds: _Seconds | None = _OMITTED
     connect_seconds: _Seconds | None = _OMITTED
     connect_retry_seconds: _Seconds | None = _OMITTED

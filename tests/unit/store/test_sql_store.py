@@ -83,6 +83,26 @@ class TestGroups:
         assert isinstance(other.exception(), ZeroDivisionError)
         assert (one.result().generation, third.result().generation) == (2, 3)
 
+    def test_who_goes_away_before_his_turn_changes_nothing(self, store):
+        gate = threading.Event()
+        begun = threading.Event()
+        held = store.enqueue(WALK.rename("gate"), lambda _view: (begun.set(), gate.wait(10)))
+        begun.wait(10)
+        waiting = store.submit(WALK.rename("n1"))
+        assert waiting.cancel()
+        assert not held.cancel(), "its turn has begun"
+        gate.set()
+        assert store.apply(WALK.rename("n2")).generation == 2
+
+    def test_a_fault_of_ours_leaves_nobody_waiting(self, store, monkeypatch):
+        def fails(lane, group):
+            raise ZeroDivisionError("a fault")
+
+        monkeypatch.setattr(store._lanes, "_serve", fails)
+        assert isinstance(store.submit(WALK.rename("n1")).exception(10), ZeroDivisionError)
+        monkeypatch.undo()
+        assert store.apply(WALK.rename("n1")).generation == 2
+
     def test_a_later_one_sees_the_files_of_an_earlier(self, store):
         seen = []
 

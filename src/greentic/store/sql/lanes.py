@@ -77,8 +77,16 @@ class Lanes:
                     self._changed.wait()
                 lane = self._ready.popleft()
                 queue = self._waiting[lane]
-                group = [queue.popleft() for _ in range(min(len(queue), MOST))]
-            self._serve(lane, group)
+                taken = [queue.popleft() for _ in range(min(len(queue), MOST))]
+            # From here on nobody can take anything back.
+            group = [one for one in taken if one.future.set_running_or_notify_cancel()]
+            try:
+                if group:
+                    self._serve(lane, group)
+            except BaseException as error:  # a fault of ours must not leave everybody waiting for ever
+                for one in group:
+                    if not one.future.done():
+                        one.future.set_exception(error)
             with self._changed:
                 if self._waiting[lane]:  # what came meanwhile; the other lanes first
                     self._ready.append(lane)

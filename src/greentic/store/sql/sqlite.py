@@ -18,7 +18,7 @@ from typing import Any
 from greentic.spec.errors import Conflict
 from greentic.store.clock import timestamp, wall_clock
 from greentic.store.sql import schema
-from greentic.store.sql.database import Connection, Values, failed
+from greentic.store.sql.database import Connection, DatabaseFailed, Values, failed
 
 _WORDS = {"bytes": "BLOB", "clustered": " WITHOUT ROWID"}
 _MOST_ROWS = 128
@@ -117,7 +117,11 @@ class SqliteDatabase:
         connection.query("BEGIN IMMEDIATE")
         try:
             yield connection
-            connection.query("COMMIT")
+            try:
+                connection.query("COMMIT")
+            except DatabaseFailed as error:
+                error.details["committed"] = "unconfirmed"  # what reached the log may be found there by the next start
+                raise
         except BaseException:
             if connection.in_transaction():
                 with suppress(Exception):

@@ -137,7 +137,7 @@ class SqlStore:
     ) -> Future[Applied]:
         """As `apply`, for those who need not wait for it; `transition` and `over_damage` are the store's own business.
 
-        A future cannot be taken back: the change happens, whether somebody waits for it or not.
+        A change can be taken back (`cancel`) until its turn begins; then it happens, whether somebody waits or not.
         """
         expected = Precondition(expected_generation, if_match)
         attempt = self.attempt(command, request)
@@ -397,7 +397,7 @@ class SqlStore:
                 )
                 ends = [(one, error) for one in group]
             except Exception as error:
-                if len(group) > 1 and not isinstance(error, DatabaseFailed):
+                if len(group) > 1 and not isinstance(error, GreenticError):
                     for one in group:  # whatever it is that cannot be written, it stops nobody else
                         self._serve(lane, (one,))
                     return

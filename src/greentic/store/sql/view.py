@@ -36,6 +36,8 @@ from greentic.store.sql.database import Connection, Database, listed
 from greentic.store.sql.rows import State
 
 _UNBOUND = Precondition(None, None)
+_ASKERS = 10_000
+"""Callers whose refusals are counted."""
 _ELEMENTS = ("env_id", "section", "position", "generation", "data")
 _AUDIT = ("env_id", "sequence", "line")
 _FILES = ("env_id", "path", "digest", "data")
@@ -338,6 +340,8 @@ class View:
             return  # there is no log to hold it
         limits, asker = self._surroundings.limits, (self.environment_id, _asker(attempt))
         allowances = self._surroundings.allowances
+        if len(allowances) > _ASKERS:
+            allowances.clear()  # whoever comes with as many names has them from who knows them all
         allowance = allowances.setdefault(asker, Allowance(limits.refusals, attempt.moment))
         passed = max((attempt.moment - allowance.moment) / timedelta(seconds=limits.refusal_seconds), 0.0)
         allowance.left = min(allowance.left + passed, limits.refusals)

@@ -106,6 +106,7 @@ lock: $(VENV)/.python
 	@$(PIP) install uv
 	$(PY) -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --extra build pyproject.toml -o requirements/runtime.lock
 	$(PY) -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --extra build --extra dev --extra redis --extra telemetry --extra server --extra postgresql -c requirements/runtime.lock pyproject.toml -o requirements/dev.lock
+	$(PY) -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --extra build --extra server --extra postgresql -c requirements/dev.lock pyproject.toml -o requirements/server.lock
 
 clean:
 	@if [ -e .demo ] && [ -x $(PY) ]; then $(PY) scripts/demo.py --stop; fi

@@ -88,10 +88,16 @@ def tree(result: Any) -> Any:
                 cell(revision.get("errors")),
                 milliseconds(revision.get("p99_ms")),
                 cell(_pins(revision.get("pins"))),
-                Text(revision["detail"].splitlines()[0][:100] if revision["detail"] else "", style="dim"),
+                Text(_draining(revision) or "".join(revision["detail"].splitlines()[:1])[:100], style="dim"),
             )
         root.add(Group(head, table) if deployment["revisions"] else head)
     return root
+
+
+def _draining(revision: Any) -> str:
+    """`4 in flight, at most 12 s more` while it is drained."""
+    left = revision.get("drain_seconds_left")
+    return "" if left is None else f"{revision['in_flight']} in flight, at most {left:.0f} s more"
 
 
 def _pins(pins: Any) -> int | None:

@@ -111,6 +111,7 @@ def _revision(
             "process_id": seen.process_id,
             "restarts": seen.restarts,
             "in_flight": seen.in_flight,
+            "drain_seconds_left": seen.drain_seconds_left,
             "pins": None if seen.pins is None else dict(seen.pins),
             "requests": seen.requests,
             "seen_bps": round(seen.requests * BASIS_POINTS / requests) if requests else None,

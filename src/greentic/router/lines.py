@@ -11,8 +11,8 @@ from collections.abc import Iterable
 from itertools import filterfalse
 from typing import Final, NamedTuple
 
-LINES_LIMIT: Final = 4096
-"""Lines remembered by one process, of each direction."""
+LINES_LIMIT: Final = 1024
+"""Lines remembered by one process, of each direction; few enough to stay in the cache of a core."""
 LINE_BYTES: Final = 1024
 """A longer line is judged every time."""
 

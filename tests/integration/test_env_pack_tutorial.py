@@ -21,7 +21,7 @@ exec %s -c 'import sys, urllib.request; print(urllib.request.urlopen(sys.argv[1]
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(420)
+@pytest.mark.timeout(660)
 def test_the_tutorial(tmp_path: Path) -> None:
     page = PAGE.read_text()
     script = "\n".join(re.findall(r"^```sh\n(.*?)^```$", page, re.MULTILINE | re.DOTALL))
@@ -51,7 +51,7 @@ def test_the_tutorial(tmp_path: Path) -> None:
     }
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", script],
-        cwd=tmp_path, env=variables, capture_output=True, text=True, timeout=400, check=False,
+        cwd=tmp_path, env=variables, capture_output=True, text=True, timeout=640, check=False,
     )  # fmt: skip
     said = done.stdout + done.stderr
     assert done.returncode == 0, said[-6000:]

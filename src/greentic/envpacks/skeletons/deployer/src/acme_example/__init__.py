@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+from greentic.envpacks.bench import Bench
 from greentic.envpacks.deployer import Deployer, DeployerContext
 from greentic.envpacks.registry import EnvPack
 from greentic.spec.capabilities import Slot
@@ -19,6 +21,7 @@ def pack() -> EnvPack:
         summary="runs each revision as a process group of a small scheduler on this machine",
         deployer=_deployer,
         answers=_answers,
+        bench=_bench,
     )
 
 
@@ -32,3 +35,9 @@ def _answers() -> Mapping[str, Any]:
     from acme_example.launching import ANSWERS
 
     return ANSWERS
+
+
+def _bench(folder: Path) -> Bench:
+    from acme_example.bench import ExampleBench
+
+    return ExampleBench(folder)

@@ -8,19 +8,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import json
 import os
 import secrets
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from greentic.envpacks import calls
 from greentic.envpacks.deployer import (
     DeployerContext,
     DesiredState,
     DrainReport,
+    Explanation,
     Observation,
     Progress,
     Receipt,
@@ -33,15 +37,19 @@ from greentic.envpacks.wire import LIMIT_BYTES, encode, error_from, from_json, t
 from greentic.spec.errors import BundleError, Conflict, NotFound, ProviderError, TimedOut
 from greentic.spec.lifecycle import PRESENT, Lifecycle
 
-START_SECONDS = 20.0
+RECORDING = "ACME_EXAMPLE_RECORDING"
+"""The variable that names the folder where a bench wants every call written down."""
+START_SECONDS = STOP_SECONDS = 20.0
 LONGEST_PREVIEW_SECONDS = 7 * 24 * 3600
 
 
 class ExampleDeployer(OptionalVerbs):
     """See `greentic.envpacks.deployer.Deployer`."""
 
-    def __init__(self, context: DeployerContext) -> None:
+    def __init__(self, context: DeployerContext, operator: Mapping[str, str] | None = None) -> None:
+        """`operator` are the variables of whoever runs the command; of them next to nothing is passed on."""
         self._context = context
+        self._operator = os.environ if operator is None else operator
         self._folder = context.folder.absolute() / "run" / "acme_example"
 
     async def stage_revision(self, desired: DesiredState, revision_id: str, progress: Progress = silent) -> None:
@@ -53,8 +61,9 @@ class ExampleDeployer(OptionalVerbs):
             raise BundleError("the bundle holds no application that can be run")
         frozen = self._folder / "workers" / revision_id / "answers.json"
         if not frozen.exists():
-            frozen.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            write_private(frozen, dict(self._context.answers))
+            with calls.making("file.write", f"answers of {revision_id}"):
+                frozen.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                write_private(frozen, dict(self._context.answers))
 
     async def warm_revision(self, desired: DesiredState, revision_id: str, progress: Progress = silent) -> None:
         """Have the scheduler start the worker; it answers when the worker does."""
@@ -101,9 +110,27 @@ class ExampleDeployer(OptionalVerbs):
         return Observation(False, revisions={name: RevisionObservation(name, "absent") for name in present})
 
     async def stop(self, desired: DesiredState, progress: Progress = silent) -> bool:
-        """End the scheduler and all that it runs."""
+        """End the scheduler and all that it runs; it is gone when this returns."""
+        running = self._locked()
         with contextlib.suppress(NotRunning):
             await self._call("stop", desired, progress)
+        try:
+            async with asyncio.timeout(STOP_SECONDS):
+                while self._locked():
+                    await asyncio.sleep(0.02)
+        except TimeoutError:
+            raise TimedOut(f"the scheduler does not end; read {self._log}") from None
+        Path(address(self._folder)).unlink(missing_ok=True)  # one that was killed has left it
+        return running
+
+    def _locked(self) -> bool:
+        """Whether a scheduler runs: it holds its lock until it is gone."""
+        try:
+            with (self._folder / "lock").open("rb") as lock:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            return False
+        except BlockingIOError:
             return True
         return False
 
@@ -116,6 +143,21 @@ class ExampleDeployer(OptionalVerbs):
             raise Conflict(f"a preview lasts 1 to {LONGEST_PREVIEW_SECONDS} seconds")
         token: str = await self._ask("preview", desired, silent, revision_id=revision_id, seconds=seconds)
         return token
+
+    async def explain(self, desired: DesiredState, request_id: str) -> Explanation:
+        """What the router remembers of a request."""
+        with contextlib.suppress(NotRunning):
+            found: Explanation = await self._call("explain", desired, silent, request_id=request_id)
+            return found
+        return Explanation((), "nothing: the scheduler is not running")
+
+    async def metrics(self, desired: DesiredState) -> str:
+        """What the router counted."""
+        try:
+            text: str = await self._call("metrics", desired, silent)
+        except NotRunning:
+            raise Conflict("the scheduler is not running: there is nothing to measure") from None
+        return text
 
     def _require_no_share(self, desired: DesiredState, revision_id: str) -> None:
         revision = desired.revision(revision_id)
@@ -163,14 +205,14 @@ class ExampleDeployer(OptionalVerbs):
         """Start the scheduler in the background and wait until it answers; it keeps a second one of its kind out."""
         for folder in (self._folder, self._log.parent):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with self._log.open("ab") as log:
+        with calls.making("process.start", "scheduler"), self._log.open("ab") as log:
             process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "acme_example.scheduler", str(self._context.folder.absolute())],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 # Of the operator's environment only the few variables that any program may see, and where we are.
-                env={**passed(os.environ), "PYTHONPATH": os.pathsep.join(part for part in sys.path if part)},
+                env=self._variables(),
                 start_new_session=True,
             )
         try:
@@ -189,6 +231,12 @@ class ExampleDeployer(OptionalVerbs):
                     await asyncio.sleep(0.02)
         except TimeoutError:
             raise TimedOut(f"the scheduler did not answer within {START_SECONDS:g} s; read {self._log}") from None
+
+    def _variables(self) -> dict[str, str]:
+        """Of the operator's only the few that any program may see; and where we are, and what a bench has asked for."""
+        ours = {"PYTHONPATH": os.pathsep.join(part for part in sys.path if part)}
+        asked = {RECORDING: self._operator[RECORDING]} if RECORDING in self._operator else {}
+        return {**passed(self._operator), **ours, **asked}
 
 
 class NotRunning(Exception):

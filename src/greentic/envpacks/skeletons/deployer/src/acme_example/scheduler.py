@@ -24,10 +24,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from acme_example.deployer import address, write_private
+from acme_example.deployer import RECORDING, address, write_private
 from acme_example.launching import command
 from greentic.bundles.unpack import load
-from greentic.envpacks.deployer import DesiredState, DrainReport, Observation, Receipt, RevisionObservation
+from greentic.envpacks import calls
+from greentic.envpacks.deployer import (
+    DesiredState,
+    DrainReport,
+    Explanation,
+    Observation,
+    Receipt,
+    RevisionObservation,
+)
 from greentic.envpacks.variables import passed
 from greentic.envpacks.wire import LIMIT_BYTES, encode, from_json, to_json, verbs
 from greentic.router import preview, projection
@@ -35,7 +43,7 @@ from greentic.router.control import RouterControl
 from greentic.router.keys import KeyRing, SigningKey
 from greentic.spec.environment import split_address
 from greentic.spec.errors import Conflict, GateFailed, GreenticError, ProviderError
-from greentic.spec.lifecycle import PRESENT
+from greentic.spec.lifecycle import PRESENT, Lifecycle
 from greentic.spec.revision import Revision
 from greentic.worker import ports
 from greentic.worker.launch import HOST, Identity, Launch, plan
@@ -44,12 +52,16 @@ from greentic.worker.process import Subprocess
 from greentic.worker.supervision import State, Supervision
 
 Progress = Callable[[str], None]
+OPEN_SECONDS = 10.0
+ROUTER_MARK = "ACME_EXAMPLE_ROUTER_OF"
+"""The variable by which our router can be told from others'."""
 
 
 class Worker:
     """One revision's process group, kept alive by greentic's own supervision."""
 
     def __init__(self, scheduler: Scheduler, revision: Revision) -> None:
+        self.kept = False
         self.port = ports.choose(scheduler.ports())
         log = LogFile(scheduler.logs / "revisions" / f"{revision.revision_id}.log")
         log.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -75,12 +87,13 @@ class Scheduler:
         self._router: RouterControl | None = None
         self._router_process: Subprocess | None = None
         self._version = 0
+        self._opened = False
 
     # The verbs
 
     async def warm_revision(self, desired: DesiredState, revision_id: str, progress: Progress) -> None:
         """Start the worker, and wait until it is healthy."""
-        revision = self._follow(desired).revision(revision_id)
+        revision = (await self._follow(desired)).revision(revision_id)
         self._ended.discard(revision_id)
         worker = self._worker(revision, keep=False)
         progress(f"waiting until v{revision.sequence} is healthy on port {worker.port}")
@@ -96,7 +109,7 @@ class Scheduler:
     async def drain_revision(self, desired: DesiredState, revision_id: str, progress: Progress) -> DrainReport:
         """No new visitors; wait for those that are there; end the worker."""
         began = time.monotonic()
-        revision = self._follow(desired).revision(revision_id)
+        revision = (await self._follow(desired)).revision(revision_id)
         finished = cut = pins = 0
         if revision_id in self._workers:
             self._draining.add(revision_id)
@@ -111,19 +124,19 @@ class Scheduler:
 
     async def archive_revision(self, desired: DesiredState, revision_id: str, progress: Progress) -> None:
         """Leave nothing of the revision."""
-        self._follow(desired)
+        await self._follow(desired)
         await self._end(revision_id)
 
     async def apply_traffic_split(self, desired: DesiredState, deployment_id: str, progress: Progress) -> Receipt:
         """The router has acknowledged the split when this returns."""
         began = time.monotonic()
-        self._follow(desired)
+        await self._follow(desired)
         served = await self._publish()
         return Receipt(deployment_id, served[deployment_id], 1, 1, round((time.monotonic() - began) * 1000, 3))
 
     async def reconcile(self, desired: DesiredState, progress: Progress) -> Observation:
         """Start what is missing, end what is too much, serve what is recorded."""
-        followed = self._follow(desired)
+        followed = await self._follow(desired)
         present = {item.revision_id: item for item in followed.environment.revisions if item.lifecycle in PRESENT}
         for revision_id in set(self._workers) - set(present):
             await self._end(revision_id)
@@ -131,8 +144,7 @@ class Scheduler:
             if revision_id not in self._workers and revision_id not in self._ended:
                 progress(f"starting v{revision.sequence}")
                 self._worker(revision, keep=True)
-        for worker in list(self._workers.values()):
-            await worker.supervision.settled()
+        await self._settle()
         await self._publish()
         return await self.observe(desired, progress)
 
@@ -148,9 +160,23 @@ class Scheduler:
             revisions={name: self._seen(name, report["revisions"].get(name, {})) for name in sorted(self._known())},
         )
 
+    async def explain(self, desired: DesiredState, request_id: str, progress: Progress) -> Explanation:
+        """What the router remembers of a request."""
+        del desired, progress
+        found = await self._router.explain(request_id) if self._router is not None else []
+        return Explanation(tuple({**one, "source": "router"} for one in found), "the last requests of the router")
+
+    async def metrics(self, desired: DesiredState, progress: Progress) -> str:
+        """What the router counted, as Prometheus reads it."""
+        seen = await self.observe(desired, progress)
+        lines = ["# TYPE acme_example_requests_total counter"]
+        for name, one in seen.revisions.items():
+            lines.append(f'acme_example_requests_total{{revision="{name}"}} {one.requests}')
+        return "\n".join(lines) + "\n"
+
     async def preview(self, desired: DesiredState, revision_id: str, seconds: int, progress: Progress) -> str:
         """A token that reaches a ready revision at any share."""
-        revision = self._follow(desired).revision(revision_id)
+        revision = (await self._follow(desired)).revision(revision_id)
         keys = self._keys()
         ring = KeyRing(tuple(SigningKey(one["kid"], base64.b64decode(one["secret"])) for one in keys["ring"]))
         return preview.mint(ring, revision.deployment_id, revision_id, int(time.time()) + seconds)
@@ -158,14 +184,10 @@ class Scheduler:
     async def stop(self, desired: DesiredState | None = None, progress: Progress | None = None) -> bool:
         """End everything."""
         async with self._turn:
-            if self._router is not None and self._router_process is not None:
-                with contextlib.suppress(GreenticError):
-                    await self._router.stop(2.0)
-                self._router.close()
-                await self._router_process.stop()
-                self._router = None
-            for revision_id in list(self._workers):
-                await self._workers.pop(revision_id).supervision.stop()
+            await self._end_router()
+            for revision_id, worker in list(self._workers.items()):
+                await worker.supervision.stop()
+                self._workers.pop(revision_id, None)
             self.stopped.set()
         return True
 
@@ -188,8 +210,9 @@ class Scheduler:
         frozen = files / "pack-configs" / f"{pack.pack_id}.json"
         parameters = json.loads(frozen.read_bytes())["non_secret"] if frozen.exists() else {}
         configuration = self._run / "workers" / revision.revision_id / "config.json"
-        configuration.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        write_private(configuration, parameters)
+        with calls.making("file.write", f"parameters of {revision.revision_id}"):
+            configuration.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            write_private(configuration, parameters)
         selector = deployment.route_binding.tenant_selector
         identity = Identity(
             env_id=revision.env_id,
@@ -212,6 +235,7 @@ class Scheduler:
     def _worker(self, revision: Revision, *, keep: bool) -> Worker:
         worker = self._workers.get(revision.revision_id) or Worker(self, revision)
         self._workers[revision.revision_id] = worker
+        worker.kept = worker.kept or keep
         worker.supervision.start(keep=keep)
         return worker
 
@@ -219,11 +243,11 @@ class Scheduler:
         """Take the revision from the router's table first, then end its worker."""
         self._ended.add(revision_id)
         self._draining.discard(revision_id)
-        if revision_id in self._workers:
+        worker = self._workers.get(revision_id)
+        if worker is not None:
             await self._publish()
-            worker = self._workers.pop(revision_id, None)
-            if worker is not None:
-                await worker.supervision.stop()
+            await worker.supervision.stop()
+            self._workers.pop(revision_id, None)  # not before: one that could not be ended is to be ended again
 
     def _seen(self, revision_id: str, counted: dict[str, Any]) -> RevisionObservation:
         worker = self._workers.get(revision_id)
@@ -271,13 +295,15 @@ class Scheduler:
                 "deployments": rows,
                 "options": {"stamp_revision": bool(environment.host_config.stamp_revision)},
             }
-            return dict((await self._router.configure(table)).generations)
+            with calls.making("router.control", f"table {self._version}"):
+                return dict((await self._router.configure(table)).generations)
 
     async def _start_router(self) -> None:
         assert self._desired is not None
         if self._listener is None:
             host, port = split_address(self._desired.environment.host_config.listen_address)
-            self._listener = socket.create_server((host, port), backlog=1024)
+            with calls.making("socket.listen", f"{host}:{port}"):
+                self._listener = socket.create_server((host, port), backlog=1024)
         ours, theirs = socket.socketpair()
         descriptors = (self._listener.fileno(), theirs.fileno())
         try:
@@ -286,7 +312,7 @@ class Scheduler:
                     *(sys.executable, "-P", "-m", "greentic.router"),
                     *("--listen-fd", str(descriptors[0]), "--control-fd", str(descriptors[1])),
                 ),
-                {**passed(os.environ), "PYTHONPATH": os.environ.get("PYTHONPATH", "")},
+                {**passed(os.environ), "PYTHONPATH": os.environ.get("PYTHONPATH", ""), ROUTER_MARK: str(self._run)},
                 self._folder,
                 LogFile(self.logs / "router.log"),
                 pass_fds=descriptors,
@@ -295,6 +321,17 @@ class Scheduler:
             theirs.close()
         self._router = await RouterControl.connect(ours)
         await self._router.ready()
+
+    async def _end_router(self) -> None:
+        """Let it finish what is in flight, and end it. May be asked again after a failure."""
+        if self._router is not None:
+            with contextlib.suppress(GreenticError):
+                await self._router.stop(2.0)
+            self._router.close()
+            self._router = None
+        if self._router_process is not None:
+            await self._router_process.stop()
+            self._router_process = None
 
     @property
     def _url(self) -> str | None:
@@ -309,20 +346,37 @@ class Scheduler:
         if not path.exists():
             ring = [{"kid": f"k{secrets.token_hex(4)}", "secret": base64.b64encode(secrets.token_bytes(32)).decode()}]
             slots = base64.b64encode(secrets.token_bytes(32)).decode()
-            write_private(path, {"active": ring[0]["kid"], "ring": ring, "slots": slots})
+            with calls.making("file.write", "keys"):
+                write_private(path, {"active": ring[0]["kid"], "ring": ring, "slots": slots})
         found: dict[str, Any] = json.loads(path.read_bytes())
         return found
 
     # The record
 
-    def _follow(self, desired: DesiredState) -> DesiredState:
-        """Follow `desired` from now on, unless a newer record is followed already; what is followed."""
+    async def _follow(self, desired: DesiredState) -> DesiredState:
+        """Follow `desired` from now on, unless a newer record is followed already; what is followed.
+
+        A scheduler that begins brings back what is recorded to serve: the one before may have been killed.
+        """
         if self._desired is None or desired.generation >= self._desired.generation:
             self._desired = desired
             present = {one.revision_id for one in desired.environment.revisions if one.lifecycle in PRESENT}
             self._draining &= present
             self._ended &= present
+        if not self._opened:
+            self._opened = True
+            for revision in self._desired.environment.revisions:
+                if revision.lifecycle in (Lifecycle.READY, Lifecycle.DRAINING):
+                    self._worker(revision, keep=True)
+        await self._settle()
         return self._desired
+
+    async def _settle(self) -> None:
+        """Wait for workers that are on their first way up, but not for ever."""
+        kept = [worker.supervision.settled() for worker in self._workers.values() if worker.kept]
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(OPEN_SECONDS):
+                await asyncio.gather(*kept)
 
 
 async def _converse(scheduler: Scheduler, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -379,11 +433,16 @@ async def _main(folder: Path) -> None:
 def main() -> int:
     """Run until it is stopped; 0 at once when another one runs for this environment."""
     folder = Path(sys.argv[1])
-    lock = (folder / "run" / "acme_example" / "lock").open("w")
+    # Never closed here: whoever waits for our end waits for this lock, which the system lets go of last.
+    lock = os.open(folder / "run" / "acme_example" / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return 0
+    if RECORDING in os.environ:
+        from greentic.envpacks.bench import Recording
+
+        calls.observe(Recording(Path(os.environ.pop(RECORDING)), lambda: os.kill(os.getpid(), signal.SIGKILL)))
     asyncio.run(_main(folder))
     return 0
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from greentic.engine.bindings import Binding, past
-from greentic.envpacks.answers import answers_at
+from greentic.envpacks.answers import answers_at, refuse_wrong
 from greentic.envpacks.registry import Offer
 from greentic.operations.context import Context
 from greentic.operations.following import follow
@@ -89,7 +89,7 @@ def change(
     payload = _changing(noun, verb, wanted)
     if verb == "update":
         _leave_no_workers(environment, slot, str(wanted["kind"]), force=force)
-    _answers_work(context, environment, slot, payload.kind, payload.answers_ref, config)
+    _answers_work(context, environment, payload.kind, payload.answers_ref, config)
     if config is not None:
         place = f"{noun}/{_folder(payload)}"
         wanted["answers_ref"] = _kept_answers(context, environment_id, place, config)
@@ -140,7 +140,7 @@ def rollback(
     if target is not None:
         _kind(context, environment, target.kind, key[0], allow_unknown=allow_unknown)
         _leave_no_workers(environment, key[0], target.kind, force=force)
-        _answers_work(context, environment, key[0], target.kind, target.answers_ref, None)
+        _answers_work(context, environment, target.kind, target.answers_ref, None)
     return _told(context, environment_id, noun, "rollback", payload)
 
 
@@ -260,20 +260,21 @@ def _kind(context: Context, environment: Environment, kind: Any, slot: Slot, *, 
 def _answers_work(
     context: Context,
     environment: Environment,
-    slot: Slot,
     kind: str,
     reference: str | None,
     config: Mapping[str, Any] | None,
 ) -> None:
-    """Refuse what the routers could not open: they would go on without it, and nobody would look there."""
-    pack = context.registry.named(kind.partition("@")[0])
-    offers = {} if pack is None else {Slot.SESSIONS: pack.sessions, Slot.TELEMETRY: pack.telemetry}
-    offer = offers.get(slot)
-    if offer is None:
+    """Refuse answers that the env-pack could do nothing with: nobody looks there once they are bound."""
+    path, name = kind.partition("@")[0], environment.environment_id
+    pack = context.registry.named(path)
+    if pack is None or (pack.answers, pack.sessions, pack.telemetry) == (None, None, None):
         return
-    name = environment.environment_id
     answers = config if config is not None else answers_at(context.store.artifacts(name), reference, kind)
-    offer().check(name, answers)
+    if pack.answers is not None:
+        refuse_wrong(pack.answers(), answers, path)
+    for offered in (pack.sessions, pack.telemetry):
+        if offered is not None:
+            offered().check(name, answers)
 
 
 def _leave_no_workers(environment: Environment, slot: Slot, kind: str | None, *, force: bool) -> None:

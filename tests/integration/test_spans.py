@@ -202,6 +202,21 @@ def test_the_last_spans_are_sent_when_the_router_ends(stage: Stage, collector: C
     assert len(collector.spans) == 2
 
 
+def test_settings_may_change_at_any_time_and_counters_never_go_back(stage: Stage, collector: Collector) -> None:
+    worker = stage.worker(answer)
+    other = Collector()
+    rows = deployment([revision("R1", worker.port)])
+    for version, where in enumerate((collector, other, None, collector), start=1):
+        given = table(rows, version=version)
+        told = stage.configure({**given, "spans": spans(where)} if where is not None else given)
+        assert not about_spans(told)
+        ask(stage)
+        if where is not None:
+            wait_until(lambda where=where: len(where.spans) == (2 if version == 4 else 1))  # noqa: B023 - used at once
+    other.close()
+    wait_until(lambda: stage.report()["spans"] == {"exported": 3, "dropped": 0})
+
+
 def test_what_cannot_be_opened_is_a_warning(stage: Stage, collector: Collector) -> None:
     worker = stage.worker(answer)
     good = table(deployment([revision("R1", worker.port)]))

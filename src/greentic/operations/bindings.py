@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 PACKS = "env-packs"
 EXTENSIONS = "extensions"
+_OF_ROUTERS = frozenset({Slot.SESSIONS.value, Slot.TELEMETRY.value})
+"""Slots whose bindings the routers themselves go by."""
 
 
 def available(context: Context, slot: Slot | None = None) -> dict[str, Any]:
@@ -146,7 +148,7 @@ def rollback(
 
 async def followed(context: Context, environment_id: str, told: dict[str, Any]) -> dict[str, Any]:
     """`told`, what a change of a binding came to, once a running data plane follows it."""
-    if told["binding"].get("slot") == Slot.SESSIONS.value:
+    if told["binding"].get("slot") in _OF_ROUTERS:
         await follow(context, context.store.load(environment_id))
     return told
 

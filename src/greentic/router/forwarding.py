@@ -603,7 +603,7 @@ class Exchange:
         if access_log is not None:
             access_log.write(Ended._make(record))
         if span is not None and (spans := self._gateway.spans) is not None:
-            spans.end(span, Ended._make(record), secure=self.caller.secure)
+            spans.end(span, record, secure=self.caller.secure)
         if tally is not None:
             tally.ended()
 

@@ -102,6 +102,7 @@ class Instance:
         self.name = name
         self.acknowledged: Acknowledgement | None = None
         self.refused: tuple[int, SpecViolation] | None = None
+        self._warnings: tuple[str, ...] = ()
         self.finishing = False
         self._began = time.monotonic()
         self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
@@ -322,6 +323,9 @@ class Instance:
             self.acknowledged = await _patiently(
                 lambda seconds: self._control.configure(message, seconds), ANSWER_SECONDS
             )
+        if self.acknowledged.warnings != self._warnings:
+            self._warnings = self.acknowledged.warnings
+            self._given.event("router-warns", router=self.name, warnings=list(self._warnings))
         if not self._claim.ready:
             self._beat_now.set()
 

@@ -28,7 +28,7 @@ def telemetry() -> EnvPack:
     )
 
 
-def exporter(settings: Mapping[str, Any], origin: Origin) -> Exporter:
+def span_exporter(settings: Mapping[str, Any], origin: Origin) -> Exporter:
     """The exporter, in a router's process."""
     from greentic.providers.otlp.exporter import OtlpExporter
 

@@ -88,7 +88,8 @@ def readable(span: Span, origin: Resource, scope: InstrumentationScope) -> Reada
     parent = None
     if span.parent_id:
         parent = SpanContext(trace_id, int(span.parent_id, 16), is_remote=True, trace_flags=_SAMPLED)
-    method = span.method if span.method in _METHODS else "_OTHER"
+    method = asked if (asked := span.method.decode("latin-1")) in _METHODS else "_OTHER"
+    ended = int(span.ended * 1e9)
     failed = span.error != "client-closed" and (span.status >= 500 or not span.status)
     return ReadableSpan(
         # A span's name has few values (semantic conventions): the path is an attribute.
@@ -99,8 +100,8 @@ def readable(span: Span, origin: Resource, scope: InstrumentationScope) -> Reada
         attributes=dict(_attributes(span, method)),
         kind=SpanKind.SERVER,
         status=Status(StatusCode.ERROR if failed else StatusCode.UNSET),
-        start_time=span.started,
-        end_time=span.ended,
+        start_time=ended - int(span.seconds * 1e9),
+        end_time=ended,
         instrumentation_scope=scope,
     )
 
@@ -108,12 +109,12 @@ def readable(span: Span, origin: Resource, scope: InstrumentationScope) -> Reada
 def _attributes(span: Span, method: str) -> Iterator[tuple[str, Any]]:
     yield "http.request.method", method
     if method == "_OTHER" and span.method:
-        yield "http.request.method_original", span.method
-    yield "url.scheme", span.scheme
+        yield "http.request.method_original", span.method.decode("latin-1")
+    yield "url.scheme", "https" if span.secure else "http"
     told: Sequence[tuple[str, str]] = (
-        ("url.path", span.path),
-        ("server.address", span.host),
-        ("greentic.request_id", span.request_id),
+        ("url.path", span.path.decode("latin-1")),
+        ("server.address", span.host.decode("latin-1")),
+        ("greentic.request_id", span.request_id.decode("latin-1")),
         ("greentic.deployment", span.deployment_id),
         ("greentic.bundle", span.bundle_id),
         ("greentic.customer", span.customer_id),

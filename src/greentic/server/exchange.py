@@ -99,11 +99,9 @@ async def body(request: Request, limit: int = MAX_BODY_BYTES) -> Any:
 def json_of(data: bytes) -> Any:
     """The JSON values in `data`; InvalidArgument when it is not JSON."""
     try:
-        value = json.loads(data, parse_constant=_no_constant, parse_float=_finite)
-        digest(value)
+        return json.loads(data, parse_constant=_no_constant, parse_float=_finite)
     except (ValueError, RecursionError):
         raise InvalidArgument("the body is not JSON that we read") from None
-    return value
 
 
 def fingerprint(request: Request, value: Any, actor: Mapping[str, Any]) -> str:
@@ -111,12 +109,15 @@ def fingerprint(request: Request, value: Any, actor: Mapping[str, Any]) -> str:
 
     Who asks belongs to it, so that nobody is given the answer to another one's request.
     """
-    return digest([wire_fingerprint(request.method, raw_path(request), value), dict(actor)])
+    return f"{wire_fingerprint(request.method, raw_path(request), value)}:{digest(dict(actor))}"
 
 
 def wire_fingerprint(method: str, path: str, value: Any) -> str:
     """The reference's fingerprint: method, path as sent, body."""
-    return digest({"method": method, "path": path, "body": value})
+    try:
+        return digest({"method": method, "path": path, "body": value})
+    except (ValueError, RecursionError):
+        raise InvalidArgument("the body is not JSON that we can write again") from None
 
 
 def raw_path(request: Request) -> str:

@@ -52,11 +52,11 @@ def attempt(command: Command, moment: datetime, authorize: Authorize, request: R
         raise InvalidArgument(f"an idempotency key is 1 to {MAX_KEY} characters, not all of them blank")
     try:
         digest([key, command.actor])
-        fingerprint = digest(command.fingerprint())
+        fingerprint = digest(command.fingerprint()) if request is None else request.fingerprint
     except ValueError as error:
         raise InvalidArgument(f"the command cannot be written as JSON: {error}") from None
     if request is not None:
-        return Attempt(command, request.fingerprint, request.decision, moment, request)
+        return Attempt(command, fingerprint, request.decision, moment, request)
     return Attempt(command, fingerprint, authorize(command, command.actor), moment)
 
 

@@ -164,9 +164,11 @@ def main() -> None:
         with TemporaryDirectory() as folder:
             server = databases.server() if kind == "postgresql" else None
             place = str(Path(folder) / "store.db") if server is None else server.fresh()
-            counted = run(place, Path(folder), asked.seconds, asked.seed, server)
-            if server is not None:
-                server.remove()
+            try:
+                counted = run(place, Path(folder), asked.seconds, asked.seed, server)
+            finally:
+                if server is not None:
+                    server.remove()
             print(f"{kind}: {asked.seconds:g} s, {dict(counted)}", flush=True)
 
 

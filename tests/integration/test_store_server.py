@@ -153,7 +153,10 @@ def test_the_main_job_with_the_record_on_a_server(
     newest = gtc("op", "audit", "tail").result["events"][-1]
     assert (newest["actor"], newest["verb"]) == ({"kind": "bearer-token", "user": "ops"}, "rollback")
     assert newest["target"]["updated_by"] != "ops"
-    assert gtc("op", "backup", "restore", "local", "--backup", kept).result["restored_generation"] < newest["new_generation"]
+    assert (
+        gtc("op", "backup", "restore", "local", "--backup", kept).result["restored_generation"]
+        < newest["new_generation"]
+    )
     shares = {one["name"]: one["weight_bps"] for one in gtc("op", "revisions", "list").result["revisions"]}
     assert shares == {"v1": 9_000, "v2": 1_000}
     # The record is nowhere on this machine, the token in no file of it.

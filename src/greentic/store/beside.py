@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 from greentic.spec import policy_files
 from greentic.spec.errors import Conflict, InvalidArgument
 from greentic.store import folders
+from greentic.store.contract import Files
 from greentic.store.io import FileSystem, read
 
 MAX_PATH = 1024
@@ -54,24 +56,44 @@ class FolderFiles:
         return tuple(sorted(PurePosixPath(one.relative_to(self._folder)).as_posix() for one in found))
 
 
-class WritableFolderFiles(FolderFiles):
-    """The same for an effect that holds the environment's lock. A write is durable when it returns."""
+class PendingFiles:
+    """Files as an effect sees them that may change them: `files`, and over them what it changed (`changes`)."""
 
-    def __init__(self, files: FileSystem, folder: Path) -> None:
-        super().__init__(folder)
+    def __init__(self, files: Files) -> None:
         self._files = files
+        self.changes: dict[str, bytes | None] = {}
+
+    def read(self, path: str) -> bytes | None:
+        """The content of a file, None when there is none."""
+        return self.changes[path] if path in self.changes else self._files.read(path)
+
+    def names(self, under: str) -> tuple[str, ...]:
+        """The paths of all files below a folder, in order."""
+        begin = f"{under}/"
+        found = {*self._files.names(under), *(path for path in self.changes if path.startswith(begin))}
+        return tuple(sorted(path for path in found if self.changes.get(path, b"") is not None))
 
     def write(self, path: str, data: bytes) -> None:
-        """Give the file `path` the content `data`, in one step. OSError."""
-        target = self._folder / writable(path)
-        refuse_rewriting(path, read(target), data)
-        here = self._folder
-        for part in PurePosixPath(path).parts[:-1]:
-            here = here / part
-            folders.ensure(self._files, here)  # one by one: none of them may be a link
-        folders.replace(self._files, self._folder, target, data)
+        """Give the file `path` the content `data`; Conflict for a signed policy that says otherwise."""
+        refuse_rewriting(path, self.read(writable(path)), data)
+        self.changes[path] = data
 
     def remove(self, path: str) -> None:
-        """Remove a file; none is no error. OSError."""
-        with suppress(FileNotFoundError):
-            self._files.unlink(self._folder / writable(path))
+        """Remove a file; Conflict for a signed policy."""
+        refuse_rewriting(path, self.read(writable(path)), b"")
+        self.changes[path] = None
+
+
+def settle(files: FileSystem, folder: Path, changes: Mapping[str, bytes | None]) -> None:
+    """Carry out `changes` in the environment's `folder`, each in one step and durable. OSError."""
+    for path, data in changes.items():
+        target = folder / path
+        if data is None:
+            with suppress(FileNotFoundError):
+                files.unlink(target)
+            continue
+        here = folder
+        for part in PurePosixPath(path).parts[:-1]:
+            here = here / part
+            folders.ensure(files, here)  # one by one: none of them may be a link
+        folders.replace(files, folder, target, data)

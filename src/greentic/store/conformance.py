@@ -3,6 +3,7 @@
     @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
     def test_my_store(check): check(lambda: (MyStore(place), MyStore(place)))
 
+A store that a server can serve passes `SERVED_CHECKS` too.
 They run the engine's own verbs, so they fit a store on another machine as well as one in this process. `Walk` holds the
 commands they use; tests of a single implementation may use it too.
 """
@@ -16,7 +17,7 @@ from typing import Any, TypeVar
 
 from greentic.engine.command import Command
 from greentic.spec.environment import Environment
-from greentic.spec.errors import Conflict, GateFailed, GreenticError, InvalidArgument, NotFound
+from greentic.spec.errors import Conflict, Denied, GateFailed, GreenticError, InvalidArgument, NotFound
 from greentic.spec.integrity import digest
 from greentic.spec.lifecycle import Lifecycle
 from greentic.spec.parsing import Payload
@@ -34,10 +35,21 @@ from greentic.spec.payloads import (
     WeightedRevision,
 )
 from greentic.spec.revision import PackListEntry
-from greentic.store.contract import Store
+from greentic.store.contract import (
+    Completed,
+    Decision,
+    Effect,
+    Files,
+    Request,
+    ServedStore,
+    Settled,
+    Store,
+    WritableFiles,
+)
 
 Clients = tuple[Store, Store]
 Factory = Callable[[], Clients]
+Served = Callable[[], tuple[ServedStore, ServedStore]]
 Error = TypeVar("Error", bound=GreenticError)
 
 DEPLOYMENT = "01J0000000000000000000DEPA"
@@ -315,6 +327,153 @@ CHECKS: tuple[Callable[[Factory], None], ...] = (
     a_name_stays_inside_the_place,
     writers_do_not_lose_updates,
 )
+
+
+class Nothing(Payload):
+    """Asks for nothing."""
+
+
+def files_are_written_read_and_named(make: Served) -> None:
+    """By effects and with changes; another client sees them; what an effect that fails wrote is not kept."""
+    one, other = make()
+    one.apply(WALK.create())
+
+    def failing(files: WritableFiles) -> dict[str, Any]:
+        files.write("env-packs/none", b"none")
+        raise Conflict("not like this")
+
+    _raises(Conflict, one.maintain, _effect("failing"), failing)
+    told = one.maintain(_effect("writing"), _writing("env-packs/b", b"b"))
+    assert (told.result, told.generation) == ({"wrote": "env-packs/b"}, 1)
+    again = other.maintain(_effect("writing"), _writing("env-packs/b", b"b"))
+    assert again.replayed
+    assert again.result == told.result
+
+    def completing(_environment: Environment | None, command: Command, _now: str, files: Files) -> Completed:
+        assert files.read("env-packs/b") == b"b"
+        return Completed(command.payload, (("env-packs/a/x", b"a"),))
+
+    one.apply(WALK.rename("n1"), complete=completing)
+    files = other.files(WALK.environment_id)
+    assert files.names("env-packs") == ("env-packs/a/x", "env-packs/b")
+    assert (files.read("env-packs/a/x"), files.read("env-packs/none")) == (b"a", None)
+    for path in ("", "/x", "../x", "a/../b", "a\0b"):
+        _raises(InvalidArgument, files.read, path)
+
+
+def a_signed_policy_is_only_ever_added(make: Served) -> None:
+    """Its bytes are never others."""
+    one, other = make()
+    one.apply(WALK.create())
+    path = "billing-policies/helpdesk/acme/v1.json"
+    one.maintain(_effect("one"), _writing(path, b"one"))
+    other.maintain(_effect("same"), _writing(path, b"one"))
+    _raises(Conflict, other.maintain, _effect("two"), _writing(path, b"two"))
+    assert one.files(WALK.environment_id).read(path) == b"one"
+
+
+def an_answer_is_recorded_and_repeated_verbatim(make: Served) -> None:
+    """What the server made of it, by its own fingerprint, with the audit entry that the log holds."""
+    one, other = make()
+    asked = _request()
+    first = one.apply(WALK.create(), request=asked)
+    assert (first.result["generation"], first.result["etag"]) == (1, first.etag)
+    assert other.events(WALK.environment_id)[-1] == first.result["audit"]
+    assert first.result["audit"]["actor"] == {"kind": "bearer-token", "user": "ci"}
+    one.apply(WALK.rename("n1"))
+    again = other.apply(WALK.create(), request=asked)
+    assert (again.replayed, again.generation) == (True, 2)
+    assert again.result == first.result
+
+
+def a_denial_stands_in_the_log(make: Served) -> None:
+    """And changes nothing else; where there is no environment there is nothing to stand in."""
+    one, other = make()
+    one.apply(WALK.create())
+    denied = _request(Decision(False, "static-tokens", "role read-only"))
+    other.deny(WALK.rename("n1"), denied)
+    _raises(Denied, one.apply, WALK.rename("n2"), request=denied)
+    other.deny(Walk("nowhere").rename("n1"), denied)
+    assert one.names() == (WALK.environment_id,)
+    assert _state(one)[0] == 1
+    events = [event for event in other.events(WALK.environment_id) if event["authorization"]["decision"] == "deny"]
+    assert {event["actor"]["user"] for event in events} == {"ci"}
+    assert other.verify_audit(WALK.environment_id).ok
+
+
+def the_log_is_read_in_pages(make: Served) -> None:
+    """By number, none missing and none twice; its end is its head."""
+    one, other = make()
+    for command in WALK.to_ready():
+        one.apply(command)
+    events = list(other.audit(WALK.environment_id).events())
+    assert [event["sequence"] for event in events] == list(range(1, len(events) + 1))
+    pages: list[Any] = []
+    while page := other.events(WALK.environment_id, after=len(pages), limit=2):
+        assert len(page) <= 2
+        pages += page
+    assert pages == events
+    assert other.audit(WALK.environment_id).tail(2) == tuple(events[-2:])
+    _raises(NotFound, other.events, "nowhere")
+
+
+def a_backup_brings_back_what_was(make: Served) -> None:
+    """The generation goes on; a repetition is one."""
+    one, other = make()
+    before = one.apply(WALK.create())
+    taken = one.backups().create(WALK.environment_id, idempotency_key="keep", actor="me").result["backup"]
+    other.apply(WALK.rename("n1"))
+    assert taken in [kept.name for kept in other.backups().list(WALK.environment_id)]
+    for replayed in (False, True):
+        restored = other.backups().restore(WALK.environment_id, taken, idempotency_key="back", actor="me")
+        assert (restored.etag, restored.generation, restored.replayed) == (before.etag, 3, replayed)
+    assert one.at(WALK.environment_id, 3).etag == before.etag
+    _raises(NotFound, one.backups().restore, WALK.environment_id, "none", idempotency_key="no", actor="me")
+
+
+def who_listens_hears_of_a_change(make: Served) -> None:
+    """Of each that is made through the same object, until it wants to hear no more."""
+    one, _ = make()
+    heard: list[tuple[str, int]] = []
+    silence = one.subscribe(lambda name, generation: heard.append((name, generation)))
+    one.apply(WALK.create())
+    one.apply(WALK.rename("n1"))
+    silence()
+    one.apply(WALK.rename("n2"))
+    assert heard == [(WALK.environment_id, 1), (WALK.environment_id, 2)]
+    one.probe()
+
+
+SERVED_CHECKS: tuple[Callable[[Served], None], ...] = (
+    files_are_written_read_and_named,
+    a_signed_policy_is_only_ever_added,
+    an_answer_is_recorded_and_repeated_verbatim,
+    a_denial_stands_in_the_log,
+    the_log_is_read_in_pages,
+    a_backup_brings_back_what_was,
+    who_listens_hears_of_a_change,
+)
+"""What a store that is served shows besides."""
+
+
+def _effect(key: str) -> Command:
+    return Command(WALK.environment_id, "secrets", "put", Nothing(), key, WALK.actor)
+
+
+def _writing(path: str, data: bytes) -> Effect:
+    def write(files: WritableFiles) -> dict[str, Any]:
+        files.write(path, data)
+        return {"wrote": path}
+
+    return write
+
+
+def _request(decision: Decision | None = None) -> Request:
+    def envelope(settled: Settled) -> dict[str, Any]:
+        return {"etag": settled.etag, "generation": settled.generation, "audit": settled.event}
+
+    allowed = decision or Decision(True, "static-tokens", "role operator")
+    return Request("f", {"kind": "bearer-token", "user": "ci"}, allowed, envelope)
 
 
 def _raises(kind: type[Error], call: Callable[..., object], *arguments: Any, **named: Any) -> Error:

@@ -17,7 +17,7 @@ from greentic.engine.command import Command, Outcome
 from greentic.spec.errors import CorruptDocument, Denied, GreenticError, NotFound, StoreError
 from greentic.store import backup, deciding, document, failures, folders, heads, lock
 from greentic.store.audit import AuditReport, AuditTrail, Head
-from greentic.store.beside import FolderFiles, WritableFolderFiles
+from greentic.store.beside import FolderFiles, PendingFiles, settle
 from greentic.store.clock import Clock, wall_clock
 from greentic.store.companions import Companions
 from greentic.store.contract import (
@@ -337,7 +337,10 @@ class FilesStore:
         """Run `effect`, which changes files beside the document only, as an attempt like any other."""
 
         def over_files(_turn: Turn) -> Mapping[str, Any]:
-            return effect(WritableFolderFiles(self.io, folders.folder_of(self.root, command.environment_id)))
+            pending = PendingFiles(self.files(command.environment_id))
+            result = effect(pending)
+            settle(self.io, folders.folder_of(self.root, command.environment_id), pending.changes)
+            return result
 
         return self.perform(command, over_files, Precondition(expected_generation, if_match), request)
 

@@ -8,7 +8,7 @@ from greentic.store import conformance
 from greentic.store.files import FilesStore
 
 
-@pytest.mark.parametrize("check", conformance.CHECKS, ids=lambda check: check.__name__)
+@pytest.mark.parametrize("check", [*conformance.CHECKS, *conformance.SERVED_CHECKS], ids=lambda check: check.__name__)
 def test_files_store(check, tmp_path):
     place = tmp_path / "with a space" / "environments"
     check(lambda: (FilesStore(place), FilesStore(place)))

@@ -7,7 +7,7 @@ import pytest
 from greentic.store import conformance
 
 
-@pytest.mark.parametrize("check", conformance.CHECKS, ids=lambda check: check.__name__)
+@pytest.mark.parametrize("check", [*conformance.CHECKS, *conformance.SERVED_CHECKS], ids=lambda check: check.__name__)
 def test_sql_store(check, database, opened):
     one = opened(database)
     # A SQLite file belongs to one process and one store; its clients share it as those of a server do.

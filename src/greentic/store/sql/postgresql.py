@@ -253,9 +253,14 @@ class PostgresqlDatabase:
 
         def run() -> None:
             connection = PostgresqlConnection(self._url, self.place)
+            missed = False
             while not self._closed.is_set():
                 try:
                     connection.begin(f"LISTEN {_CHANNEL}")
+                    if missed:  # nobody knows what was announced meanwhile
+                        for lane, generation in connection.query("SELECT env_id, generation FROM environments"):
+                            heard(lane, generation)
+                    missed = True
                     connection.notices(told, self._closed.is_set)
                 except (Interrupted, GreenticError):
                     self._closed.wait(1.0)

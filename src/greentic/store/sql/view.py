@@ -20,7 +20,6 @@ from typing import Any
 
 from pydantic_core import from_json, to_json
 
-from greentic.engine.command import Outcome
 from greentic.spec.environment import Environment
 from greentic.spec.errors import Conflict, CorruptDocument, GreenticError
 from greentic.store import beside, chain, deciding, events, failures, trust_file
@@ -322,7 +321,7 @@ class View:
                 return self._replayed(recorded)
             stored = self._present()
             meet(expected, stored)
-            files = ViewFiles(self)
+            files = beside.PendingFiles(ViewFiles(self))
             result: dict[str, Any] = from_json(to_json(effect(files)))
         except GreenticError as error:
             self.refuse(attempt, error)
@@ -598,36 +597,23 @@ class View:
         self._records.append((raw, attempt.fingerprint, *coordinates, attempt.now, record))
 
 
+Job = Callable[[View], Any]
+"""Something to do with a view; what it returns or raises is the caller's."""
+
+
 class ViewFiles:
-    """The files beside the environment of a view: what is there, and what an effect changes (`changes`)."""
+    """The files beside the environment of a view, for reading."""
 
     def __init__(self, view: View) -> None:
         self._view = view
-        self.changes: dict[str, bytes | None] = {}
 
     def read(self, path: str) -> bytes | None:
         """The content of a file, None when there is none."""
-        return self.changes[path] if path in self.changes else self._view.read_file(path)
+        return self._view.read_file(path)
 
     def names(self, under: str) -> tuple[str, ...]:
         """The paths of all files below a folder, in order."""
-        begin = f"{under}/"
-        found = {*self._view.file_names(under), *(path for path in self.changes if path.startswith(begin))}
-        return tuple(sorted(path for path in found if self.changes.get(path, b"") is not None))
-
-    def write(self, path: str, data: bytes) -> None:
-        """Give the file `path` the content `data`."""
-        beside.refuse_rewriting(path, self.read(beside.writable(path)), data)
-        self.changes[path] = data
-
-    def remove(self, path: str) -> None:
-        """Remove a file; Conflict for a signed policy."""
-        beside.refuse_rewriting(path, self.read(beside.writable(path)), b"")
-        self.changes[path] = None
-
-
-Job = Callable[[View], Any]
-"""Something to do with a view; what it returns or raises is the caller's."""
+        return self._view.file_names(under)
 
 
 def _without(answer: Mapping[str, Any], environment: Environment) -> tuple[Mapping[str, Any], tuple[str, ...] | None]:
@@ -643,6 +629,3 @@ def _without(answer: Mapping[str, Any], environment: Environment) -> tuple[Mappi
 def _asker(attempt: Attempt) -> str:
     caller = None if attempt.request is None else attempt.request.caller.get("user")
     return str(caller or attempt.command.actor)
-
-
-__all__ = ["Done", "Job", "Limits", "Outcome", "Surroundings", "View", "ViewFiles"]

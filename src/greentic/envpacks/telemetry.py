@@ -2,7 +2,8 @@
 
 An env-pack of this slot has two halves, as one of the sessions slot has. This one runs with the commands and the
 deployer: it checks the answers of a binding before anything is bound, and turns them into the settings that the routers
-are given over their control socket. The other half, which sends, runs in the router's process or beside it.
+are given over their control socket. The other half sends: it is found in the router's process by an entry point of the
+group `greentic.span_exporters` that bears the env-pack's path (see `greentic.router.spans`).
 
 What every implementation must guarantee, before any method:
 

@@ -1,14 +1,18 @@
-"""The env-pack `acme.telemetry.example`: what greentic finds by the entry point in pyproject.toml."""
+"""The env-pack `acme.telemetry.example`: what greentic finds by the two entry points in pyproject.toml."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from greentic.envpacks.registry import EnvPack
 from greentic.envpacks.telemetry import Telemetry
+from greentic.router.spans import Exporter, Origin
 from greentic.spec.capabilities import Slot
 
 
 def pack() -> EnvPack:
-    """Imported when somebody asks what is installed: heavy imports belong into the functions below."""
+    """The half that runs with the commands. Heavy imports belong into the functions below."""
     return EnvPack(
         path="acme.telemetry.example",
         slot=Slot.TELEMETRY,
@@ -25,6 +29,13 @@ def pack() -> EnvPack:
             },
         },
     )
+
+
+def exporter(settings: Mapping[str, Any], origin: Origin) -> Exporter:
+    """The half that runs in a router's process."""
+    from acme_example.exporter import ExampleExporter
+
+    return ExampleExporter(settings, origin)
 
 
 def _telemetry() -> Telemetry:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import threading
 import time
 from collections.abc import Callable, Iterator
 
 import pytest
-from router_process import Reader, Stage, deployment, echo, revision, staged, table
+from router_process import Reader, Stage, answering, deployment, echo, revision, staged, table
 
 POST = b"POST / HTTP/1.1\r\nHost: a\r\n"
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -110,3 +111,20 @@ def test_a_client_that_takes_its_time_gets_all_of_it(stage: Stage) -> None:
             return received == SIZE
 
         every(0.05, sip)
+
+
+@pytest.mark.parametrize(
+    ("first", "answers"), [(b"", 66), (b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", 1)]
+)
+def test_more_than_is_answered_makes_the_end_no_reset(stage: Stage, first: bytes, answers: int) -> None:
+    worker = stage.worker(answering(b"x" * 200))
+    stage.configure(table(deployment([revision("R1", worker.port)])))
+    for _ in range(10):
+        with stage.connect() as client:
+            sending = threading.Thread(target=client.sendall, args=(first + GET * 20_000,))
+            sending.start()
+            reader = Reader(client)
+            for _ in range(answers):
+                assert reader.response().status == 200
+            assert client.recv(1) == b"", "an end in order"
+            sending.join()

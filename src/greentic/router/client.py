@@ -59,6 +59,7 @@ class ClientConnection(asyncio.Protocol):
         "_receiving",
         "_stalled_since",
         "_stalled_size",
+        "_surplus",
         "_tunnel",
         "peer",
         "phase",
@@ -82,6 +83,8 @@ class ClientConnection(asyncio.Protocol):
         self._held: bytearray | None = None
         self._last = False
         self._eof = False
+        self._surplus = False
+        """Whether more came than is answered."""
         self._read_pauses = 0
         self._body_ticks = 0
         """How many ticks this connection has waited for more of the present body."""
@@ -138,6 +141,8 @@ class ClientConnection(asyncio.Protocol):
             elif self.phase == BODY:
                 self.since = self._gateway.now
             self._feed(data)
+        else:
+            self._surplus = True
 
     def eof_received(self) -> bool:
         self._eof = True
@@ -237,6 +242,7 @@ class ClientConnection(asyncio.Protocol):
         """The bytes on this connection cannot be trusted on: answer in turn, then close."""
         receiving, self._receiving = self._receiving, None
         if self._last and receiving is None:
+            self._surplus = True
             return  # nothing after the last request is answered
         self._last = True
         if receiving is not None:
@@ -331,7 +337,7 @@ class ClientConnection(asyncio.Protocol):
         if close:
             self._last = True
             self._queue.clear()
-            self._close_gently(unread=not exchange.request_complete)
+            self._close_gently(unread=not exchange.request_complete or self._surplus or self._read_pauses > 0)
             return
         if self._queue:
             following = self._queue.popleft()

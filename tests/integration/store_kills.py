@@ -24,8 +24,8 @@ from tempfile import TemporaryDirectory
 from greentic.engine.command import Command, Outcome
 from greentic.spec.errors import GreenticError
 from greentic.store.conformance import Walk
+from greentic.store.sql.limits import Limits
 from greentic.store.sql.store import open_store
-from greentic.store.sql.view import Limits
 
 WRITERS = 16
 ENVIRONMENTS = ("e0", "e1", "e2")

@@ -13,7 +13,7 @@ from greentic.spec.errors import Conflict, CorruptDocument, InvalidArgument, Not
 from greentic.spec.integrity import digest
 from greentic.spec.parsing import Payload, parse
 from greentic.store.conformance import WALK, Walk
-from greentic.store.sql.view import Limits
+from greentic.store.sql.limits import Limits
 from greentic.store.verification import verify
 
 ID = WALK.environment_id
@@ -207,6 +207,10 @@ class TestDamage:
         report = store.verify_audit(ID)
         assert not report.ok
         assert report.finding.line == 3
+
+    def test_a_log_that_begins_later_is_found(self, store, database):
+        spoil(database, "DELETE FROM audit WHERE sequence < 3")
+        assert "does not begin with entry 1" in store.verify_audit(ID).finding.reason
 
     def test_a_log_that_was_cut_is_found(self, store, database):
         spoil(database, "DELETE FROM audit WHERE sequence = 6")

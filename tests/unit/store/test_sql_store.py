@@ -175,6 +175,26 @@ class TestBatches:
             store.apply_all(steps, expected_generation=1)
         assert [one.generation for one in store.apply_all(steps, expected_generation=2)] == [2, 3, 4]
 
+    def test_a_repetition_in_it_does_not_keep_what_is_taken_back(self, store):
+        """The answer of the second step is read from rows, for which what the first one left is written early."""
+
+        def answer(settled):
+            return {"result": settled.environment}
+
+        asked = Request("f", {"kind": "bearer-token"}, Decision(True, "p", "r"), answer)
+        store.apply(WALK.rename("n1", "one"), request=asked)
+        store.apply(WALK.rename("n2", "two"))
+        steps = [
+            Step(WALK.rename("n3", "three")),
+            Step(WALK.rename("n1", "one"), request=asked),
+            Step(WALK.create("again")),
+        ]
+        with pytest.raises(Conflict):
+            store.apply_all(steps)
+        assert store.load(ID).generation == 3
+        assert [one.generation for one in store.apply_all(steps[:2])] == [4, 4]
+        assert store.backups().create(ID, idempotency_key="keep", actor="me").generation == 4
+
     def test_none_or_of_several_environments_is_refused(self, store):
         for steps in ([], [Step(WALK.rename("n1")), Step(Walk("other").create())]):
             with pytest.raises(InvalidArgument):

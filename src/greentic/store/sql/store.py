@@ -50,9 +50,10 @@ from greentic.store.heads import Seal, nobody
 from greentic.store.preconditions import Precondition, demand
 from greentic.store.sql.database import Database, DatabaseFailed, Interrupted
 from greentic.store.sql.lanes import Lanes, Waiting
+from greentic.store.sql.limits import Allowances, Limits
 from greentic.store.sql.rows import State
 from greentic.store.sql.trail import SqlTrail
-from greentic.store.sql.view import Done, Job, Limits, Surroundings, View
+from greentic.store.sql.view import Done, Job, Surroundings, View
 from greentic.store.verification import AuditReport, Head
 
 if TYPE_CHECKING:
@@ -89,7 +90,8 @@ class SqlStore:
     ) -> None:
         self.database = database
         self.clock = clock
-        self.surroundings = Surroundings(mint, seal, limits or Limits(), transition)
+        limits = limits or Limits()
+        self.surroundings = Surroundings(mint, seal, limits, transition, Allowances(limits))
         self._authorize = authorize
         self._notary = notary
         self._patience = patience

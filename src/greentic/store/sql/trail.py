@@ -51,9 +51,13 @@ class SqlTrail:
 
     def verify(self, anchor: Head | None = None) -> AuditReport:
         """Check the whole chain, from the oldest entry that is kept, and that it holds `anchor`."""
-        first = next((sequence for sequence, _ in self._lines(0)), 1)
+        with self._database.reading() as connection:
+            told = connection.query("SELECT audit_from FROM environments WHERE env_id = ?", self._environment_id)
+        first = int(told[0][0]) if told else 1
         walk = Walk(GENESIS if first == 1 else None, anchor)
         walk.line = first - 1
+        if next(self._lines(0), (first, b""))[0] != first:
+            return _report(walk, Finding(PLACE, first, f"the log does not begin with entry {first}, the oldest kept"))
         for sequence, line in self._lines(0):
             reason = walk.take(line)
             if reason is None and sequence != walk.sequence:

@@ -14,8 +14,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from dataclasses import dataclass
 from typing import Any
 
 from pydantic_core import from_json, to_json
@@ -26,17 +25,15 @@ from greentic.store import beside, chain, deciding, events, failures, trust_file
 from greentic.store.chain import GENESIS, Entry
 from greentic.store.contract import Applied, Complete, Effect, Settled, Stored, Transition
 from greentic.store.deciding import missing
-from greentic.store.document import unhurried_collector
 from greentic.store.events import Attempt, EventId
 from greentic.store.heads import Seal
 from greentic.store.preconditions import Precondition, demand, meet
 from greentic.store.sql import rows
 from greentic.store.sql.database import Connection, Database, listed
+from greentic.store.sql.limits import Allowances, Limits, forget_entries, forget_generations, forget_keys
 from greentic.store.sql.rows import State
 
 _UNBOUND = Precondition(None, None)
-_ASKERS = 10_000
-"""Callers whose refusals are counted."""
 _ELEMENTS = ("env_id", "section", "position", "generation", "data")
 _AUDIT = ("env_id", "sequence", "line")
 _FILES = ("env_id", "path", "digest", "data")
@@ -44,38 +41,14 @@ _LEDGER = ("env_id", "key", "fingerprint", "generation", "etag", "sequence", "st
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
-    """How much is kept of an environment, and how much a caller can make it keep.
-
-    `keys`: idempotency keys and generations that can be looked at again, the newest. `audit_rows`: entries of the audit
-    log, None for all. A caller's refusals leave `refusals` entries at once, and one more each `refusal_seconds`.
-    """
-
-    keys: int = 4_096
-    audit_rows: int | None = None
-    refusals: int = 64
-    refusal_seconds: float = 1.0
-    tidy_every: int = 512
-
-
-@dataclass(slots=True)
-class Allowance:
-    """How many refusals of a caller may still be recorded, as of `moment`, and how many were not."""
-
-    left: float
-    moment: datetime
-    unrecorded: int = 0
-
-
-@dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What every view needs: the seams, the limits, and the allowances of callers by environment and name."""
+    """What every view needs: the seams, the limits, and what callers have used of them."""
 
     mint: EventId
     seal: Seal
     limits: Limits
     transition: Transition
-    allowances: dict[tuple[str, str], Allowance] = field(default_factory=dict)
+    allowances: Allowances
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,12 +241,16 @@ class View:
     @contextmanager
     def whole(self) -> Iterator[None]:
         """What is carried out within the block happens completely, or, when the block raises, not at all."""
+        self.write()
+        self._connection.query("SAVEPOINT whole")
         kept = {name: copy(value) if isinstance(value, dict | list) else value for name, value in vars(self).items()}
         try:
             yield
         except BaseException:
             vars(self).update(kept)
+            self._connection.query("ROLLBACK TO SAVEPOINT whole")
             raise
+        self._connection.query("RELEASE SAVEPOINT whole")
 
     def rehearse(
         self,
@@ -337,20 +314,10 @@ class View:
         """Note that the attempt was refused with `error`, as far as its caller's allowance goes."""
         if not self.exists:
             return  # there is no log to hold it
-        limits, asker = self._surroundings.limits, (self.environment_id, _asker(attempt))
-        allowances = self._surroundings.allowances
-        if len(allowances) > _ASKERS:
-            allowances.clear()  # whoever comes with as many names has them from who knows them all
-        allowance = allowances.setdefault(asker, Allowance(limits.refusals, attempt.moment))
-        passed = max((attempt.moment - allowance.moment) / timedelta(seconds=limits.refusal_seconds), 0.0)
-        allowance.left = min(allowance.left + passed, limits.refusals)
-        allowance.moment = attempt.moment
-        if allowance.left < 1:
-            allowance.unrecorded += 1
+        unrecorded = self._surroundings.allowances.take(self.environment_id, _asker(attempt), attempt.moment)
+        if unrecorded is None:
             return
-        allowance.left -= 1
-        entry, line = self._outcome(attempt, None, error, new=None, unrecorded=allowance.unrecorded)
-        allowance.unrecorded = 0
+        entry, line = self._outcome(attempt, None, error, new=None, unrecorded=unrecorded)
         self._append(entry, line)
 
     def read_file(self, path: str) -> bytes | None:
@@ -456,33 +423,18 @@ class View:
 
     def _tidy(self) -> None:
         """Forget, now and then, what is older than the limits say."""
-        limits, name = self._surroundings.limits, self.environment_id
-        (generation, sequence), every = self._beginning, limits.tidy_every
+        limits, every = self._surroundings.limits, self._surroundings.limits.tidy_every
+        generation, sequence = self._beginning
+        connection, name = self._connection, self.environment_id
         if sequence // every != self.sequence // every:
-            self._connection.query(
-                "DELETE FROM ledger WHERE env_id = ? AND sequence < (SELECT MIN(sequence) FROM (SELECT sequence "
-                "FROM ledger WHERE env_id = ? ORDER BY sequence DESC LIMIT ?) AS newest)",
-                name,
-                name,
-                limits.keys,
-            )
+            forget_keys(connection, name, limits.keys)
             oldest = 1 if limits.audit_rows is None else self.sequence - limits.audit_rows + 1
             if oldest > self.audit_from:
-                self._connection.query("DELETE FROM audit WHERE env_id = ? AND sequence < ?", name, oldest)
+                forget_entries(connection, name, oldest)
                 self.audit_from = oldest
         oldest = self.generation - limits.keys
         if generation // every != self.generation // every and oldest > self.history_from:
-            self._connection.query(
-                "DELETE FROM elements WHERE env_id = ? AND generation < ? AND EXISTS (SELECT 1 FROM elements AS newer "
-                "WHERE newer.env_id = elements.env_id AND newer.section = elements.section AND newer.position = "
-                "elements.position AND newer.generation > elements.generation AND newer.generation <= ?)",
-                name,
-                oldest,
-                oldest,
-            )
-            self._connection.query(
-                "DELETE FROM elements WHERE env_id = ? AND generation <= ? AND data IS NULL", name, oldest
-            )
+            forget_generations(connection, name, oldest)
             self.history_from = oldest
 
     def _admitted(self, attempt: Attempt, *, over_damage: bool) -> Recorded | None:
@@ -501,14 +453,13 @@ class View:
     ) -> tuple[Environment | None, deciding.Decided, rows.Change | None]:
         stored = None if self.state is None else self.state.stored
         own = self._surroundings.transition
-        with unhurried_collector():
-            decided = deciding.decide(attempt, stored, transition or own, expected, complete, ViewFiles(self))
-            before = None if stored is None else stored.environment
-            if stored is not None and not decided.outcome.changed:
-                return before, decided, None
-            change = rows.change(decided.outcome.environment, self.state)
-            unchecked = transition is None and own is not deciding.engine_transition
-            deciding.refuse_unfit(attempt, decided, before, checked=not unchecked)
+        decided = deciding.decide(attempt, stored, transition or own, expected, complete, ViewFiles(self))
+        before = None if stored is None else stored.environment
+        if stored is not None and not decided.outcome.changed:
+            return before, decided, None
+        change = rows.change(decided.outcome.environment, self.state)
+        unchecked = transition is None and own is not deciding.engine_transition
+        deciding.refuse_unfit(attempt, decided, before, checked=not unchecked)
         return before, decided, change
 
     def _present(self) -> Stored:

@@ -22,6 +22,7 @@ _CARRIERS: Mapping[tuple[str, str], str] = {
     ("env", "seed"): "merging:seed",
     ("env", "migrate-bindings"): "merging:merge",
     ("config", "set"): "configuration:set_host",
+    ("changes", "apply"): "changes:apply",
     ("env-packs", "add"): "bindings:add_pack",
     ("env-packs", "update"): "bindings:update_pack",
     ("env-packs", "remove"): "bindings:remove_pack",
@@ -62,7 +63,7 @@ _CARRIERS: Mapping[tuple[str, str], str] = {
     ("messaging.endpoint", "rotate-webhook-secret"): "endpoints:rotate_webhook_secret",
 }
 """By noun and verb: the module of this room and the function in it."""
-_BEGINNING = {("env", "create"), ("env", "seed"), ("env", "migrate-bindings")}
+_BEGINNING = {("env", "create"), ("env", "seed"), ("env", "migrate-bindings"), ("changes", "apply")}
 """Verbs that can begin an environment."""
 
 

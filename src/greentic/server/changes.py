@@ -21,10 +21,11 @@ from greentic.server.completing import Check, completing
 from greentic.server.desk import Desk
 from greentic.server.dialect import Asked, Words, words
 from greentic.spec import identifiers
+from greentic.spec.changes import ApplyChangesPayload
 from greentic.spec.environment import Environment
 from greentic.spec.errors import Denied, InvalidArgument
 from greentic.spec.parsing import Payload, parse_payload
-from greentic.spec.verbs import Verb
+from greentic.spec.verbs import Verb, find
 from greentic.store import contract
 from greentic.store.contract import Decision, Settled
 
@@ -67,7 +68,11 @@ async def _handle(desk: Desk, verb: Verb, said: Words | None, request: Request) 
         asked_id, change = _theirs(verb, said, environment_id, value, key, principal, request)
     if environment_id is None:
         await _allow(desk, principal, verb, asked_id, request)
-    decision = principal.decide(verb.noun, verb.verb, asked_id, changes=True)
+    if isinstance(change.command.payload, ApplyChangesPayload):
+        for step in change.command.payload.steps:
+            await _allow(desk, principal, find(step.noun, step.verb), asked_id, request)
+    noun, _, name = verb.permission.partition(":")
+    decision = principal.decide(noun, name, asked_id, changes=True)
     return await _carried_out(desk, principal, verb, change, decision, generation, if_match, request, ours=said is None)
 
 
@@ -204,4 +209,4 @@ def _theirs(
 
 def seeds(verb: Verb) -> bool:
     """Whether the verb may begin an environment, so that a missing one is one in another state."""
-    return (verb.noun, verb.verb) in {("env", "migrate-bindings"), ("env", "seed")}
+    return (verb.noun, verb.verb) in {("env", "migrate-bindings"), ("env", "seed"), ("changes", "apply")}

@@ -9,9 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
+from greentic.engine import changes
 from greentic.engine.command import Command
+from greentic.engine.transition import transition
 from greentic.operations import revenue, trust_root
+from greentic.spec.changes import ApplyChangesPayload, Step
 from greentic.spec.environment import Environment
+from greentic.spec.errors import GreenticError
 from greentic.spec.payloads import CreateEnvironmentPayload
 from greentic.spec.trust_root import AddTrustedKeyPayload, TrustRootError
 from greentic.store.contract import Complete, Completed, Files
@@ -34,6 +38,40 @@ def completing(noun: str, verb: str, environment_id: str, checks: tuple[Check, .
         return own(environment_id)(environment, command, now, files)
 
     return complete
+
+
+def _together(environment: Environment | None, command: Command, now: str, files: Files) -> Completed:
+    """Each step completed on what the one before it will leave; the files of all of them."""
+    payload = command.payload
+    assert isinstance(payload, ApplyChangesPayload), "changes apply takes no other"
+    done: list[Step] = []
+    made: dict[str, bytes] = {}
+    for number, step in enumerate(changes.steps(payload, command)):
+        try:
+            own = completing(step.noun, step.verb, step.environment_id, (), ours=True)
+            completed = own(environment, step, now, _Over(files, made))
+            made.update(completed.files)
+            environment = transition(environment, replace(step, payload=completed.payload), now).environment
+        except GreenticError as error:
+            raise changes.placed(error, number) from None
+        done.append(Step(noun=step.noun, verb=step.verb, payload=completed.payload.to_json()))
+    return Completed(ApplyChangesPayload(steps=tuple(done)), tuple(made.items()))
+
+
+class _Over:
+    """The files that are there, and those that are about to be."""
+
+    def __init__(self, files: Files, made: Mapping[str, bytes]) -> None:
+        self._files, self._made = files, made
+
+    def read(self, path: str) -> bytes | None:
+        """The content of a file, None when there is none."""
+        return self._made[path] if path in self._made else self._files.read(path)
+
+    def names(self, under: str) -> tuple[str, ...]:
+        """The paths of all files below a folder, in order."""
+        new = {path for path in self._made if path.startswith(f"{under}/")}
+        return tuple(sorted(new.union(self._files.names(under))))
 
 
 def _own_key(environment: Environment | None, command: Command, now: str, files: Files) -> Completed:
@@ -76,6 +114,7 @@ def _always(complete: Complete) -> Callable[[str], Complete]:
 
 _OWN: Mapping[tuple[str, str], Callable[[str], Complete]] = {
     ("env", "create"): _always(_trusting),
+    ("changes", "apply"): _always(_together),
     ("trust-root", "bootstrap"): _always(_own_key),
     ("trust-root", "seed"): _always(_own_key),
     ("trust-root", "add"): _always(_proven),

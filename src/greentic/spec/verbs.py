@@ -151,6 +151,16 @@ VERBS: tuple[Verb, ...] = (
         module=_CONFIGURATION,
     ),
     _verb(
+        "changes apply",
+        "ApplyChangesPayload",
+        "Carry out several verbs as one change, all of them or none",
+        "not-found",
+        "conflict",
+        "spec",
+        "gate-failed",
+        module="greentic.spec.changes",
+    ),
+    _verb(
         "trust-root bootstrap",
         "TrustOperatorKeyPayload",
         "Trust the operator key",

@@ -440,6 +440,31 @@ def test_an_early_refusal_saves_the_body(stage: Stage) -> None:
         assert (response.status, response.body, response.one("connection")) == (403, b"no", "close")
 
 
+def test_an_expectation_that_the_worker_does_not_meet_is_its_to_refuse(stage: Stage) -> None:
+    serve(stage, saying(b"HTTP/1.1 417 No\r\nContent-Length: 2\r\n\r\nno", then_close=False))
+    with stage.connect() as client:
+        client.sendall(POST + b"Content-Length: 300000\r\nExpect: 100-continue\r\n\r\n")
+        reader = Reader(client)
+        response = reader.response()
+        assert (response.status, response.body, response.one("connection")) == (417, b"no", "close")
+        assert reader.closed()
+
+
+def test_a_client_that_does_not_wait_for_100_is_served(stage: Stage) -> None:
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, head: bytes) -> bool:
+        if b"/silent" not in head:
+            writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        return await echo(reader, writer, head)
+
+    serve(stage, handler)
+    with stage.connect() as client:
+        reader = Reader(client)
+        for target in (b"/", b"/silent", b"/"):
+            expecting = b"Content-Length: 3\r\nExpect: 100-continue\r\n\r\nabc"
+            client.sendall(POST.replace(b"/ ", target + b" ", 1) + expecting)
+            assert reader.response().body.endswith(b"abc")
+
+
 def test_early_hints_pass(stage: Stage) -> None:
     hints = b"HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\n\r\n"
     serve(stage, saying(hints + b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx", then_close=False))

@@ -45,7 +45,7 @@ def outside(tmp_path: Path) -> dict[str, str]:
 
 def gtc(variables: dict[str, str], *words: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "greentic.cli.main", "--json", "conformance", "run", *words]
-    return subprocess.run(command, env=variables, capture_output=True, text=True, timeout=120)
+    return subprocess.run(command, env=variables, capture_output=True, text=True, timeout=400)
 
 
 def test_a_good_one_is_certified(outside: dict[str, str], tmp_path: Path) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from greentic.conformance.checking import check, expect
 from greentic.conformance.scene import host
 from greentic.conformance.stage import Stage
+from greentic.spec.errors import NotImplementedYet
 
 
 @check("credentials", "uses every permission that it declares, and none that it does not")
@@ -24,12 +27,13 @@ async def no_secret_shown(stage: Stage) -> str:
     token = await _whole_life(stage)
     desired = stage.scene.desired
     answer = await (await stage.client()).get("/", host("one"))
-    explained = await stage.deployer.explain(desired, answer.headers.get("x-request-id", "none"))
     told = {f"{one.kind} {one.name}": one.text for one in await stage.things()}
     told["progress"] = "\n".join(stage.said)
     told["observation"] = repr(await stage.observe())
-    told["explanation"] = repr(explained)
-    told["metrics"] = await stage.deployer.metrics(desired)
+    with contextlib.suppress(NotImplementedYet):  # a deployer may do without these two
+        told["explanation"] = repr(await stage.deployer.explain(desired, answer.headers.get("x-request-id", "none")))
+    with contextlib.suppress(NotImplementedYet):
+        told["metrics"] = await stage.deployer.metrics(desired)
     secrets = (*stage.bench.secrets(), token)
     for where, text in told.items():
         for number, secret in enumerate(secrets):

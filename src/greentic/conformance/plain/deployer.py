@@ -16,20 +16,18 @@ from greentic.envpacks.deployer import (
     DesiredState,
     DrainReport,
     Explanation,
-    KeyRotation,
     Observation,
     Progress,
     Receipt,
     RevisionObservation,
-    RouterRestart,
     silent,
 )
+from greentic.envpacks.optional import OptionalVerbs
 from greentic.router import projection
 from greentic.router.keys import KeyRing, SigningKey
 from greentic.router.preview import mint
 from greentic.spec.deployment import BundleDeployment
-from greentic.spec.environment import Environment
-from greentic.spec.errors import Conflict, GateFailed, GreenticError, NotFound, ProviderError
+from greentic.spec.errors import Conflict, GateFailed, GreenticError, NotFound
 from greentic.spec.lifecycle import PRESENT, Lifecycle
 from greentic.spec.revision import Revision
 from greentic.worker import ports
@@ -42,7 +40,7 @@ _FOLLOWED = "followed"
 """The record that holds the generation of the newest state that was applied."""
 
 
-class PlainDeployer:
+class PlainDeployer(OptionalVerbs):
     """See `greentic.envpacks.deployer.Deployer`. `operator` is the caller's environment."""
 
     def __init__(self, context: DeployerContext, machine: Machine, operator: Mapping[str, str]) -> None:
@@ -51,9 +49,6 @@ class PlainDeployer:
         self.operator = operator
 
     # The verbs
-
-    async def check_settings(self, environment: Environment) -> None:
-        """Any settings can be served."""
 
     async def stage_revision(self, desired: DesiredState, revision_id: str, progress: Progress = silent) -> None:
         """Write down that the bundle is there."""
@@ -181,31 +176,6 @@ class PlainDeployer:
         gateway = self.machine.gateway
         known = gateway.explain(request_id.encode()) if gateway is not None else []
         return Explanation(tuple({**one, "source": "router"} for one in known), "the last requests")
-
-    async def metrics(self, desired: DesiredState) -> str:
-        """It measures nothing."""
-        return ""
-
-    async def restart_routers(
-        self,
-        desired: DesiredState,
-        grace_seconds: float,
-        progress: Progress = silent,
-    ) -> tuple[RouterRestart, ...]:
-        """Its router lives in the tool's own process."""
-        raise ProviderError("the plain deployer's router cannot be replaced")
-
-    async def serve(self, desired: DesiredState, progress: Progress = silent) -> None:
-        """There is no foreground."""
-        raise ProviderError("the plain deployer has no foreground")
-
-    async def trust_token(self, desired: DesiredState, deployment_id: str | None, seconds: int) -> str:
-        """It trusts nobody."""
-        raise ProviderError("the plain deployer trusts no caller")
-
-    async def rotate_keys(self, desired: DesiredState, progress: Progress = silent) -> KeyRotation:
-        """Its keys live as long as the bench."""
-        raise ProviderError("the plain deployer keeps its keys")
 
     # What the verbs share
 

@@ -112,9 +112,9 @@ def _credentials() -> DeployerCredentials:
 
 
 def _bench(folder: Path) -> Bench:
-    from greentic.providers.local.bench import LocalBench
+    from greentic.providers.local.bench import open_bench
 
-    return LocalBench(folder)
+    return open_bench(folder)
 
 
 def _preflight() -> tuple[ToolCheck, ...]:

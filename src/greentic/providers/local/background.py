@@ -9,7 +9,7 @@ import json
 import os
 import select
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,16 +22,21 @@ from greentic.spec.errors import ProviderError, TimedOut
 
 START_SECONDS = 20.0
 RUNTIME = "greentic.providers.local.runtime"
+PROGRAM = ("-m", RUNTIME)
 _READY_FD, _DESIRED_FD = 3, 4
 _POLL_SECONDS = 0.01
 
 
 async def start(
-    layout: Layout, desired: DesiredState, progress: Progress, operator: Mapping[str, str], module: str = RUNTIME
+    layout: Layout,
+    desired: DesiredState,
+    progress: Progress,
+    operator: Mapping[str, str],
+    program: Sequence[str] = PROGRAM,
 ) -> None:
     """Start the runtime of the environment with `desired` and wait until it can be spoken to.
 
-    `module` is what is run: the runtime, or what wraps it.
+    `program` are the interpreter's arguments that run the runtime.
 
     When another one is starting at the same moment, one of them gives way; either way one serves afterwards. Raises
     what it says is wrong (an address in use), ProviderError when it ends without a word, TimedOut after START_SECONDS.
@@ -42,7 +47,7 @@ async def start(
     document = wire.encode(wire.desired_document(desired))
     try:
         async with asyncio.timeout(START_SECONDS):
-            while not await _begun(layout, environment_id, document, operator, module):
+            while not await _begun(layout, environment_id, document, operator, program):
                 progress("another one is starting it")
                 if await _answers(layout):
                     return
@@ -55,11 +60,11 @@ async def start(
 
 
 async def _begun(
-    layout: Layout, environment_id: str, document: bytes, operator: Mapping[str, str], module: str
+    layout: Layout, environment_id: str, document: bytes, operator: Mapping[str, str], program: Sequence[str]
 ) -> bool:
     """Start one; False when another holds the lock. Raises what it says is wrong."""
     with calls.making("process.start", "runtime"):
-        told = await asyncio.to_thread(_spawn, layout, environment_id, document, operator, module)
+        told = await asyncio.to_thread(_spawn, layout, environment_id, document, operator, program)
     if told is None:
         raise ProviderError(
             f"the runtime of '{environment_id}' ended before it served",
@@ -73,7 +78,7 @@ async def _begun(
 
 
 def _spawn(
-    layout: Layout, environment_id: str, document: bytes, operator: Mapping[str, str], module: str
+    layout: Layout, environment_id: str, document: bytes, operator: Mapping[str, str], program: Sequence[str]
 ) -> dict[str, Any] | None:
     """Start it and return what it says of itself; None when it says nothing."""
     ready_read, ready_write = map(_high, os.pipe())
@@ -86,7 +91,7 @@ def _spawn(
         process = os.posix_spawn(
             sys.executable,
             [
-                *(sys.executable, "-P", "-m", module, "--detach"),
+                *(sys.executable, "-P", *program, "--detach"),
                 *("--folder", str(layout.folder), "--environment-id", environment_id),
                 *("--ready-fd", str(_READY_FD), "--desired-fd", str(_DESIRED_FD)),
             ],

@@ -12,7 +12,7 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from greentic.envpacks import calls
@@ -45,18 +45,18 @@ LONGEST_TRUST_SECONDS = 90 * 24 * 3600
 
 class LocalProcessDeployer:
     """See `greentic.envpacks.deployer.Deployer`. `operator` is the caller's environment, of which little is passed
-    on; `runtime` the module that is run in the background."""
+    on; `program` are the interpreter's arguments that run the runtime in the background."""
 
     def __init__(
         self,
         context: DeployerContext,
         operator: Mapping[str, str] | None = None,
-        runtime: str = background.RUNTIME,
+        program: Sequence[str] = background.PROGRAM,
     ) -> None:
         self._environment_id = context.environment_id
         self._layout = Layout(context.folder.absolute())
         self._operator = os.environ if operator is None else operator
-        self._runtime_module = runtime
+        self._program = tuple(program)
         self.stop_seconds = STOP_SECONDS
 
     async def check_settings(self, environment: Environment) -> None:
@@ -279,7 +279,7 @@ class LocalProcessDeployer:
         """Ask the runtime, which is started when it is not there."""
         with contextlib.suppress(client.NotRunning):
             return await self._call(method, desired, progress, **params)
-        await background.start(self._layout, desired, progress, self._operator, self._runtime_module)
+        await background.start(self._layout, desired, progress, self._operator, self._program)
         try:
             return await self._call(method, desired, progress, **params)
         except client.NotRunning:

@@ -38,6 +38,6 @@ def _answers() -> Mapping[str, Any]:
 
 
 def _bench(folder: Path) -> Bench:
-    from acme_example.bench import ExampleBench
+    from acme_example.bench import open_bench
 
-    return ExampleBench(folder)
+    return open_bench(folder)

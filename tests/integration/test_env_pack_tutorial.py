@@ -49,10 +49,16 @@ def test_the_tutorial(tmp_path: Path) -> None:
         "PIP_DISABLE_PIP_VERSION_CHECK": "1",
         "PIP_NO_INDEX": "1",
     }
-    done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", script],
-        cwd=tmp_path, env=variables, capture_output=True, text=True, timeout=640, check=False,
-    )  # fmt: skip
+    try:
+        done = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", script],
+            cwd=tmp_path, env=variables, capture_output=True, text=True, timeout=640, check=False,
+        )  # fmt: skip
+    finally:
+        left = {"GREENTIC_STORE_ROOT": str(place / "environments"), "PYTHONPATH": str(place / "site")}
+        subprocess.run(
+            [programs / "gtc", "stop", "local"], env={**variables, **left}, capture_output=True, timeout=60, check=False
+        )
     said = done.stdout + done.stderr
     assert done.returncode == 0, said[-6000:]
     for promised in re.findall(r"^error: (.*)$", page, re.MULTILINE):

@@ -170,7 +170,8 @@ def view_described(result: Any) -> None:
     from greentic.cli.tables import line
 
     line((result["path"], "bold"), f"  fills {result['slot']}, serves {result['versions']}")
-    line(result["summary"])
+    if result["summary"]:
+        line(result["summary"])
     origin = result["origin"]
     if origin is not None:
         line(f"from {_from(origin)}, {origin['place']}")

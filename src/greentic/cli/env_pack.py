@@ -82,7 +82,9 @@ def _view_new(result: Any) -> None:
 
     for path in result["files"]:
         line(f"  {path}")
-    line(f"a working {result['slot']}; read {result['folder']}/README.md, then: ", ("pip install --editable", "bold"))
+    program = any(path.endswith("/env-pack.json") for path in result["files"])
+    following = f"gtc env-pack seal {result['folder']}" if program else f"pip install --editable {result['folder']}"
+    line(f"a working env-pack for the slot {result['slot']}; its README.md says more. Next: ", (following, "bold"))
 
 
 def _view_sealed(result: Any) -> None:

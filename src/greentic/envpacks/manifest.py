@@ -154,7 +154,7 @@ def complete(manifest: PackManifest, what: str) -> None:
         raise SpecViolation(
             "Command",
             f"{what}: the command begins with '{manifest.command[0][:100]}', which is no executable file of it",
-            next_step="chmod +x the program, then gtc env-pack seal FOLDER",
+            next_step="chmod +x the program, then gtc env-pack seal FOLDER writes down its files",
         )
     if sum(file.size for file in manifest.files.values()) > MAX_BYTES:
         raise SpecViolation("TooLarge", f"{what}: the files are larger than {MAX_BYTES:,} bytes")

@@ -127,6 +127,8 @@ def test_an_upgrade_replaces_and_a_failed_one_changes_nothing(gtc: CommandLine, 
     assert after != before
     assert gtc("env-pack", "uninstall", "acme.deployer.test").result["version"] == "1.1.0"
     assert gtc("env-pack", "uninstall", "acme.deployer.test").status == 5
+    for elsewhere in ("../environments", "/etc", "..", ".", "acme.deployer.test/../../x"):
+        assert gtc("env-pack", "uninstall", elsewhere).status == 5
     assert not place.exists()
 
 
@@ -139,6 +141,9 @@ def test_an_upgrade_replaces_and_a_failed_one_changes_nothing(gtc: CommandLine, 
         ({"protocol": 2}, "protocol"),
         ({"path": "nodot"}, "path"),
         ({"path": "../../etc"}, "path"),
+        ({"path": ".."}, "path"),
+        ({"path": "."}, "path"),
+        ({"path": ".running.x"}, "path"),
         ({"versions": ">=1"}, "versions"),
         ({"command": []}, "command"),
         ({"command": ["/bin/sh"]}, "no executable file"),

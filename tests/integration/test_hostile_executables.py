@@ -251,7 +251,7 @@ def test_a_folder_that_others_can_change_is_not_used(place: Place) -> None:
     place.deployer(HEAR)
     root = place.folder / "env-packs"
     (root / "acme.deployer.test").chmod(0o777)
-    with pytest.raises(ProviderError, match="changed by others"):
+    with pytest.raises(ProviderError, match="you alone can change"):
         executables.find(root, "acme.deployer.test")
 
 

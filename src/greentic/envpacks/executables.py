@@ -245,7 +245,7 @@ def _admit(executable: Executable, environment: Environment) -> None:
 
 def _record(root: Path, path: str) -> InstalledRecord:
     file = root / path / RECORD
-    data = manifests.read_file(file, _MAX_RECORD) if not path.startswith((".", "/")) else None
+    data = manifests.read_file(file, _MAX_RECORD) if manifests.PATH.fullmatch(path) else None
     if data is None:
         raise NotFound(
             f"no executable named '{path}' is installed in {root}",
@@ -296,9 +296,9 @@ def _private(folder: Path) -> None:
         raise ProviderError(f"{folder} cannot be read: {error.strerror}") from None
     if not stat.S_ISDIR(found.st_mode) or found.st_uid not in (os.geteuid(), 0) or found.st_mode & 0o022:
         raise ProviderError(
-            f"{folder} can be changed by others: nothing is started from there",
+            f"{folder} is no folder that you alone can change: nothing is started from there",
             details={"path": str(folder), "mode": f"{stat.S_IMODE(found.st_mode):04o}"},
-            next_step=f"see whose it is, then chmod go-w {folder}",
+            next_step=f"see whose it is and that it is no link, then chmod go-w {folder}",
         )
 
 

@@ -23,11 +23,10 @@ from pydantic import AfterValidator, Field
 from greentic.envpacks.versions import VersionRange
 from greentic.envpacks.wire import PROTOCOL
 from greentic.spec.capabilities import Slot
-from greentic.spec.errors import CorruptDocument, InputOutput, InvalidArgument, NotFound, SpecViolation
+from greentic.spec.errors import CorruptDocument, InputOutput, NotFound, SpecViolation
 from greentic.spec.identifiers import SemVer
 from greentic.spec.integrity import content_digest
 from greentic.spec.parsing import Document, Flag, Json, Text, parse, parse_json
-from greentic.spec.references import PackDescriptor
 from greentic.trust import dsse, statement
 from greentic.trust.errors import NotTrusted, SignatureInvalid
 from greentic.trust.keys import OperatorKey
@@ -43,6 +42,9 @@ MAX_BYTES: Final = 512 * 1024 * 1024
 """Bytes of all files together."""
 LONGEST_SECONDS: Final = 24 * 3600
 
+PATH: Final = re.compile(r"[a-z0-9]+(?:[.-][a-z0-9]+)*", re.ASCII)
+"""What an env-pack that we write or install may be named."""
+_LONGEST = 100
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]*", re.ASCII)
 _VARIABLE = re.compile(r"[A-Z][A-Z0-9_]{0,127}", re.ASCII)
 _LOADERS = ("LD_", "DYLD_", "PYTHON", "GTC_", "GREENTIC_")
@@ -70,10 +72,10 @@ def _range(value: str) -> str:
 
 
 def _path(value: str) -> str:
-    try:
-        return PackDescriptor.parse(f"{value}@0.0.0").path
-    except InvalidArgument as error:
-        raise ValueError(error.message) from None
+    """A descriptor path that is also the name of a folder: `..` is a path by the letter of the descriptor's rule."""
+    if not PATH.fullmatch(value) or "." not in value or len(value) > _LONGEST:
+        raise ValueError("a path has parts of a-z and 0-9, joined by '.' or '-', and at least one dot")
+    return value
 
 
 FileName = Annotated[str, AfterValidator(_file_name)]

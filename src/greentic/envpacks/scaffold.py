@@ -14,6 +14,7 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Final
 
+from greentic.envpacks.manifest import PATH
 from greentic.spec.capabilities import Slot
 from greentic.spec.errors import Conflict, InvalidArgument
 from greentic.spec.references import PackDescriptor
@@ -22,7 +23,6 @@ LANGUAGES: Final = ("python", "executable")
 SLOTS: Final = tuple(slot for slot in Slot if slot is not Slot.MESSAGING)
 """The slots that a skeleton is there for; messaging endpoints are bound in another way."""
 _LONGEST = 100
-_PARTS = re.compile(r"[a-z0-9]+(?:[.-][a-z0-9]+)*")
 
 
 def slot_of(path: str) -> Slot:
@@ -87,7 +87,7 @@ def _module(path: str) -> str:
     module = re.sub(r"[.-]", "_", path)
     if path.startswith("greentic."):
         raise InvalidArgument("names that begin with 'greentic.' are those of greentic's own env-packs")
-    if not _PARTS.fullmatch(path) or not module.isidentifier() or len(path) > _LONGEST:
+    if not PATH.fullmatch(path) or not module.isidentifier() or len(path) > _LONGEST:
         raise InvalidArgument(
             f"'{path[:_LONGEST]}' gives no name for a Python package",
             next_step="name it as you.slot.name, such as acme.deployer.nomad",

@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, BinaryIO
 
 from greentic.spec.backup import BackupManifest
-from greentic.spec.errors import NotFound, NotImplementedYet, StoreError
+from greentic.spec.errors import CorruptDocument, NotFound, NotImplementedYet, StoreError
 from greentic.spec.parsing import parse
 from greentic.store.chain import Entry
 from greentic.store.contract import Applied, Backup, Request, Stored
@@ -125,18 +125,29 @@ class RemoteBackups:
         if dry_run:
             raise NotImplementedYet("a store server does not rehearse restorations")
         found = self.list(environment_id)
-        present = self._load(environment_id)
+        present = self._present(environment_id)
         if name is None:
-            name = next((one.name for one in reversed(found) if one.etag != present.etag), None)
+            name = next((one.name for one in reversed(found) if present is None or one.etag != present.etag), None)
         if name is None:
             raise NotFound(f"the environment '{environment_id}' has no other backup", details={"backups": len(found)})
-        pin: dict[str, Any] = {"if_match": if_match or present.etag}
-        pin["expected_generation"] = present.generation if expected_generation is None else expected_generation
-        body = {"backup_id": name, "precondition": pin}
+        body: dict[str, Any] = {"backup_id": name}
+        if present is None:
+            # Nobody can name the state that is replaced; the server sees for itself that it cannot be trusted.
+            body |= {"precondition": {"expected_generation": expected_generation or 0}, "over_damage": True}
+        else:
+            pin = present.generation if expected_generation is None else expected_generation
+            body["precondition"] = {"if_match": if_match or present.etag, "expected_generation": pin}
         where = joined(ENVIRONMENTS, environment_id, "restore")
         applied = self._changed(environment_id, self._transport.change("POST", where, body, idempotency_key, {}).value)
         generation = next((one.generation for one in found if one.name == name), None)
         return _with(applied, {"backup": name, "restored_generation": generation})
+
+    def _present(self, environment_id: str) -> Stored | None:
+        """The present state, None when it cannot be trusted."""
+        try:
+            return self._load(environment_id)
+        except CorruptDocument:
+            return None
 
 
 def _backup(one: BackupManifest) -> Backup:

@@ -210,11 +210,10 @@ class Stage:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
 
-    async def close(self) -> None:
-        """Close connections, then the world."""
+    async def leave(self) -> None:
+        """Close the connections."""
         for client in self._clients:
             await client.close()
-        await self.bench.close()
 
 
 async def eventually(condition: Callable[[], Awaitable[bool]], otherwise: str, seconds: float = BOUND_SECONDS) -> float:

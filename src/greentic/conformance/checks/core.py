@@ -38,7 +38,7 @@ async def warm_twice(stage: Stage) -> str:
     return f"one worker, {first[revision][0]}, before and after"
 
 
-@check("core", "returns from warming only when the worker answers")
+@check("core", "returns from warming, and from starting it anew, only when the worker answers")
 async def warm_waits(stage: Stage) -> str:
     late = {HEALTHY: {"late_seconds": LATE_SECONDS}}
     deployment = stage.scene.deployment("one", overrides=late)
@@ -48,7 +48,11 @@ async def warm_waits(stage: Stage) -> str:
     expect(answer.revision == revision, f"a warmed revision answered with status {answer.status}")
     age = float(answer.told["age"])
     expect(age >= LATE_SECONDS, f"it was called warm {age:.2f} s after its start, before it was well")
-    return f"well after {LATE_SECONDS} s, served first {age:.2f} s after its start"
+    await stage.deployer.stop(stage.scene.desired)
+    await stage.deployer.reconcile(stage.scene.desired)
+    answer = await (await stage.client()).get("/", host("one"))
+    expect(answer.revision == revision, f"right after a reconcile the worker answers with status {answer.status}")
+    return f"well after {LATE_SECONDS} s, served first {age:.2f} s after its start, and right after a new start"
 
 
 @check(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Awaitable, Callable
 
 from greentic.conformance.checking import Failed, check, expect
@@ -131,8 +130,10 @@ class _Interruption:
         if self._armed and self._due():
             self._armed, self.struck = False, True
             task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+            await asyncio.wait({task})
+            error = None if task.cancelled() else task.exception()
+            if error is not None and not isinstance(error, GreenticError):
+                raise error
             await self._stage.enter()
             await verb(self._stage.deployer)
         else:

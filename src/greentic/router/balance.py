@@ -44,7 +44,9 @@ class Places:
 
     def __init__(self) -> None:
         with tempfile.TemporaryFile() as file:
-            file.truncate(_BYTES)
+            # Written, not only made longer: a page that the disk has no room for ends whoever touches it (SIGBUS).
+            file.write(bytes(_BYTES))
+            file.flush()
             self.descriptor = os.dup(file.fileno())
             """Of a file without a name, for routers to inherit."""
         self._counts = memoryview(mmap.mmap(self.descriptor, _BYTES)).cast("I")

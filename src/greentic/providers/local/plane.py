@@ -86,6 +86,7 @@ class DataPlane:
 
     async def open(self) -> None:
         """Return to the recorded state: start every worker that is meant to exist, then begin to serve."""
+        self._routers.start()  # while the workers start
         try:
             starting = self._start_present(self.desired.environment.revisions)
             async with asyncio.timeout(OPEN_SECONDS):

@@ -199,8 +199,7 @@ class Routers:
         """
         version = int(table["version"])
         self._tables.offer(table)
-        if not self._replicas and not self._closed:
-            self._fill()
+        self.start()
         try:
             async with asyncio.timeout(seconds):
                 while (served := self.served(version)) is None:
@@ -249,6 +248,11 @@ class Routers:
                 raise ProviderError(f"{instance.name} refuses the table: {error.message}", details=error.details)
 
     # How many
+
+    def start(self) -> None:
+        """Have processes that wait for their first table; connections wait until then."""
+        if not self._replicas and not self._closed:
+            self._fill()
 
     def resize(self, count: int) -> None:
         """Have `count` routers. Further ones accept when they have a table; of those that go, each finishes first."""

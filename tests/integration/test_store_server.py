@@ -22,6 +22,7 @@ import httpx2
 import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
+from tests.integration import databases
 from tests.integration.certificates import Identity, identity
 from tests.integration.command_line import CommandLine, free_port
 
@@ -339,6 +340,41 @@ def test_it_ends_when_asked_and_lets_go_of_streams(server: Server) -> None:
             assert time.monotonic() - begun < 10
             list(lines)
     assert "ended" in server.log()
+
+
+def test_two_servers_on_one_database(server: Server, tmp_path: Path) -> None:
+    """What one server does, the other shows and tells at once; one key has one effect wherever it is sent."""
+    database = databases.server()
+    place = database.fresh()
+    (tmp_path / "other").mkdir()
+    other = Server(tmp_path / "other")
+    try:
+        server.start(db=place)
+        other.start(db=place)
+        body = {"env_id": "prod", "name": "prod", "host_config": {"env_id": "prod"}}
+        with httpx2.Client(trust_env=False, timeout=30) as client:
+            made = client.post(f"{server.url}/environments", json=body, headers={"idempotency-key": "k"}).json()
+            again = client.post(f"{other.url}/environments", json=body, headers={"idempotency-key": "k"}).json()
+            assert again == {**made, "idempotency": {"idempotency": "replayed"}}
+            with client.stream("GET", f"{other.url}/environments/prod/watch") as watching:
+                told = (line for line in watching.iter_lines() if line.startswith("data: "))
+                assert json.loads(next(told)[6:])["generation"] == 1
+                changed = client.patch(
+                    f"{server.url}/environments/prod",
+                    json={"name": "x"},
+                    headers={"idempotency-key": "p", "if-match": made["etag"]},
+                )
+                assert changed.status_code == 200
+                assert json.loads(next(told)[6:])["etag"] == changed.json()["etag"]
+            stale = {"idempotency-key": "q", "if-match": made["etag"]}
+            late = client.patch(f"{other.url}/environments/prod", json={"name": "y"}, headers=stale)
+            assert late.status_code == 412
+        assert other.end() == 0
+    finally:
+        for one in (server, other):
+            if one.process is not None:
+                one.end()
+        database.remove()
 
 
 def test_slow_and_endless_heads_are_let_go(server: Server) -> None:

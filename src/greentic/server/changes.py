@@ -23,7 +23,7 @@ from greentic.server.dialect import Asked, Words, words
 from greentic.spec import identifiers
 from greentic.spec.changes import ApplyChangesPayload
 from greentic.spec.environment import Environment
-from greentic.spec.errors import Denied, InvalidArgument
+from greentic.spec.errors import Denied, InvalidArgument, SpecViolation
 from greentic.spec.parsing import Payload, parse_payload
 from greentic.spec.verbs import Verb, find
 from greentic.store import contract
@@ -113,10 +113,13 @@ async def _carried_out(
         "complete": complete,
         "request": asked,
     }
-    if rehearsed:
-        applied = await desk.in_thread(partial(desk.store.plan, command, **how))
-    else:
-        applied = await desk.applied(command, **how)
+    try:
+        if rehearsed:
+            applied = await desk.in_thread(partial(desk.store.plan, command, **how))
+        else:
+            applied = await desk.applied(command, **how)
+    except SpecViolation as error:
+        raise views.refusal(error, customers) from None
     if rehearsed and not applied.replayed:
         told: dict[str, Any] = {"result": applied.result, "etag": applied.etag, "generation": applied.generation}
     else:

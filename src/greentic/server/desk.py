@@ -57,11 +57,8 @@ class Desk:
     async def caller(self, request: Request) -> Principal:
         """Who asks."""
         if self.doorkeeper.slow(request):
-            principal = await self.in_thread(lambda: self.doorkeeper.admit(request))
-        else:
-            principal = self.doorkeeper.admit(request)
-        request.scope["greentic.principal"] = principal
-        return principal
+            return await self.in_thread(lambda: self.doorkeeper.admit(request))
+        return self.doorkeeper.admit(request)
 
     async def in_thread(self, work: Callable[[], Value]) -> Value:
         """Run what may wait for a disk or a lock, in a thread; a client that leaves does not stop it half-way."""

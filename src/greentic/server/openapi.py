@@ -8,6 +8,7 @@ from importlib.metadata import version
 from typing import Any
 
 from pydantic.json_schema import models_json_schema
+from pydantic_core import to_json
 
 from greentic.server import dialect
 from greentic.spec import wire
@@ -85,6 +86,12 @@ def document() -> dict[str, Any]:
             },
         },
     }
+
+
+@cache
+def text() -> bytes:
+    """The description as it is served: encoded once, for anybody may ask for it."""
+    return to_json(document())
 
 
 def _put(paths: dict[str, dict[str, Any]], route: Route, told: dict[str, Any]) -> None:

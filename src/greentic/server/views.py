@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from greentic.spec.environment import Environment
+from greentic.spec.errors import SpecViolation
 
 
 def of(environment: Environment, customers: frozenset[str] | None) -> Environment:
@@ -39,3 +40,10 @@ def of(environment: Environment, customers: frozenset[str] | None) -> Environmen
             "retired_policies": (),
         }
     )
+
+
+def refusal(error: SpecViolation, customers: frozenset[str] | None) -> SpecViolation:
+    """`error` as it is told to those who are there for `customers`: a route that is taken, but not by whom."""
+    if customers is None or error.rule != "OverlappingRoute":
+        return error
+    return SpecViolation(error.rule, "the route is taken", next_step="choose another path prefix or host")

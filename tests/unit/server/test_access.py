@@ -288,6 +288,14 @@ class TestCustomers:
         refused(shared.ask("POST", f"{ENV}/bundles", bundle("new", "rival"), token=value), 403, "unauthorized")
         refused(shared.ask("POST", f"{ENV}/revisions", stage(shared.rival, ONE), token=value), 403, "unauthorized")
 
+    def test_a_route_that_is_taken_does_not_say_by_whom(self, shared):
+        value = shared.keys_of("partner", "operator", customer_ids=["acme"])
+        route = {"hosts": [], "path_prefixes": ["/b"], "tenant_selector": {"tenant": "t", "team": "t"}}
+        told = shared.ask("POST", f"{ENV}/bundles", bundle("new", "acme", route_binding=route), token=value)
+        refused(told, 400, "invalid-request")
+        assert "rival" not in told.text
+        assert "crm" not in told.text
+
     def test_nobody_is_given_the_answer_to_another_ones_request(self, shared):
         root = shared.keys_of.values["root"]
         body = {"deployment_id": shared.acme, "status": "paused"}

@@ -303,3 +303,19 @@ class TestLimits:
 
 def taken_of(store):
     return lambda _name: taken(store)
+
+
+def test_whatever_stands_in_the_rows_of_sqlite(opened, tmp_path):
+    """A text where bytes belong, as an editor leaves it; nothing; a number: PostgreSQL would refuse them."""
+    place = str(tmp_path / "store.db")
+    store = opened(place)
+    store.apply(WALK.create())
+    before, name = store.load(ID), taken(store)
+    for number, spoilt in enumerate(("{}", "", None, 7, b"\xff")):
+        spoil(place, "UPDATE elements SET data = ?", spoilt)
+        store._known.clear()
+        with pytest.raises(CorruptDocument):
+            store.load(ID)
+        assert restore(store, name, key=f"back-{number}").etag == before.etag
+        assert store.load(ID).environment == before.environment
+    assert store.verify_audit(ID).ok

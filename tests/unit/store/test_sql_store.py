@@ -83,6 +83,27 @@ class TestGroups:
         assert isinstance(other.exception(), ZeroDivisionError)
         assert (one.result().generation, third.result().generation) == (2, 3)
 
+    def test_a_fault_in_the_middle_leaves_nothing_of_it(self, store, monkeypatch):
+        """Not even what it had noted before it failed."""
+        from greentic.store.sql.view import View
+
+        def fails(view, before, environment):
+            if environment.name == "bad":
+                raise ZeroDivisionError("a fault of ours")
+
+        monkeypatch.setattr(View, "_derive", fails)
+        names = ("n1", "bad", "n2")
+        one, bad, two = grouped(store, lambda: [store.submit(WALK.rename(name)) for name in names])
+        assert isinstance(bad.exception(), ZeroDivisionError)
+        assert (one.result().generation, two.result().generation) == (2, 3)
+        with pytest.raises(ZeroDivisionError):
+            store.apply(WALK.rename("bad", "alone"))
+        monkeypatch.undo()
+        assert store.apply(WALK.rename("n3")).generation == 4
+        assert store.at(ID, 3).environment.name == "n2"
+        assert [event["target"].get("name") for event in store.audit(ID).events()] == ["n0", "n1", "n2", "n3"]
+        assert store.verify_audit(ID).ok
+
     def test_who_goes_away_before_his_turn_changes_nothing(self, store):
         gate = threading.Event()
         begun = threading.Event()

@@ -26,6 +26,7 @@ from greentic.store.preconditions import Precondition
 from greentic.store.restoring import CreatePayload, RestorePayload
 from greentic.store.sql import artifact, rows
 from greentic.store.sql.artifact import Content
+from greentic.store.sql.database import blob
 from greentic.store.sql.store import SqlStore
 from greentic.store.sql.view import View, ViewFiles
 
@@ -216,7 +217,7 @@ class SqlBackups:
             signature = _row(view, name, "signature")[0]
         log = self._store.audit(environment_id).events()
         entries = (event for event in log if event["sequence"] <= content.sequence)
-        signed = None if signature is None else bytes(signature)
+        signed = None if signature is None else blob(signature)
         return artifact.written(told, content, entries, signed)
 
     def import_(
@@ -331,7 +332,7 @@ class SqlBackups:
     def _proven(self, view: View, name: str, content: Content) -> None:
         signature = _row(view, name, "signature")[0]
         if signature is not None:
-            self._notary.check(bytes(signature), content.environment(), name, content.digest())
+            self._notary.check(blob(signature), content.environment(), name, content.digest())
 
 
 def _newest_first(present: int, kept: Sequence[tuple[Any, ...]]) -> Sequence[str]:
@@ -373,7 +374,7 @@ def _missing_files(files: Files, content: Content) -> Iterator[tuple[str, bytes]
 def _content(view: View, name: str) -> Content:
     """What a backup holds; CorruptDocument when it is not what was kept, NotFound when there is none."""
     data, digest, etag, origin = _row(view, name, "data, digest, etag, origin")
-    content = None if hashlib.sha256(bytes(data)).hexdigest() != digest else artifact.unpacked(bytes(data))
+    content = None if hashlib.sha256(blob(data)).hexdigest() != digest else artifact.unpacked(blob(data))
     if origin == "damaged" or content is None or hashlib.sha256(content.document).hexdigest() != etag:
         why = "it holds what could not be trusted" if origin == "damaged" else "it is not what was kept"
         raise CorruptDocument(

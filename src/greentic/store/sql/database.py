@@ -83,6 +83,11 @@ class Database(Protocol):
         ...
 
 
+def blob(value: Any) -> bytes:
+    """What stands in a column of bytes; SQLite lets others put a text there."""
+    return value.encode("utf-8", "surrogateescape") if isinstance(value, str) else bytes(value)
+
+
 def listed(statement: str, values: Iterable[Any]) -> tuple[str, list[Any]]:
     """`statement` with `(?)` for a list made to hold `values`, and the values; few different texts, so that they stay
     prepared. The last value is repeated to fill up."""

@@ -48,7 +48,7 @@ from greentic.store.deciding import engine_transition, local_only, missing
 from greentic.store.events import Attempt, EventId
 from greentic.store.heads import Seal, nobody
 from greentic.store.preconditions import Precondition, demand
-from greentic.store.sql.database import Database, DatabaseFailed, Interrupted
+from greentic.store.sql.database import Database, DatabaseFailed, Interrupted, blob
 from greentic.store.sql.lanes import Lanes, Waiting
 from greentic.store.sql.limits import Allowances, Limits
 from greentic.store.sql.rows import State
@@ -319,7 +319,7 @@ class SqlStore:
             found = connection.query("SELECT signed FROM environments WHERE env_id = ?", checked(environment_id))
         if not found:
             raise missing(environment_id)
-        return None if found[0][0] is None else bytes(found[0][0])
+        return None if found[0][0] is None else blob(found[0][0])
 
     def verify_audit(self, environment_id: str) -> AuditReport:
         """Check its audit log against itself and against the last change."""
@@ -425,10 +425,11 @@ class SqlStore:
                     view.expect(key for one in group if one.environment_id == name for key in one.keys)
                 try:
                     ends.append((waiting, waiting.job(view)))
-                except (Interrupted, DatabaseFailed):
+                except DatabaseFailed:
                     raise
-                except Exception as error:
+                except GreenticError as error:
                     ends.append((waiting, error))
+                # Anything else is a fault of ours, after which nobody knows what the view holds: nothing is committed.
             with connection.batch():
                 for name in sorted(views):
                     views[name].flush(self.database)

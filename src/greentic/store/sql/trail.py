@@ -7,7 +7,7 @@ from typing import Any, BinaryIO
 
 from greentic.store.chain import GENESIS, Entry
 from greentic.store.segments import parse
-from greentic.store.sql.database import Database
+from greentic.store.sql.database import Database, blob
 from greentic.store.verification import AuditReport, Finding, Head, Walk
 
 _PAGE = 500
@@ -31,7 +31,7 @@ class SqlTrail:
             found = connection.query(
                 "SELECT line FROM audit WHERE env_id = ? ORDER BY sequence DESC LIMIT ?", self._environment_id, count
             )
-        entries = (parse(bytes(line)) for (line,) in reversed(found))
+        entries = (parse(blob(line)) for (line,) in reversed(found))
         return tuple(entry for entry in entries if entry is not None)
 
     def events(self, since_sequence: int = 0) -> Iterator[Mapping[str, Any]]:
@@ -79,7 +79,7 @@ class SqlTrail:
                     _PAGE,
                 )
             for sequence, line in found:
-                yield sequence, bytes(line)
+                yield sequence, blob(line)
             if len(found) < _PAGE:
                 return
             since = found[-1][0]

@@ -29,7 +29,7 @@ from greentic.store.events import Attempt, EventId
 from greentic.store.heads import Seal
 from greentic.store.preconditions import Precondition, demand, meet
 from greentic.store.sql import rows
-from greentic.store.sql.database import Connection, Database, listed
+from greentic.store.sql.database import Connection, Database, blob, listed
 from greentic.store.sql.limits import Allowances, Limits, forget_entries, forget_generations, forget_keys
 from greentic.store.sql.rows import State
 
@@ -149,7 +149,7 @@ class View:
             "SELECT key, fingerprint, stored_at, record FROM ledger WHERE env_id = ? AND key IN (?)", wanted.values()
         )
         found = self._connection.query(statement, self.environment_id, *values)
-        by_key = {bytes(key): Recorded(print_, moment, bytes(record)) for key, print_, moment, record in found}
+        by_key = {blob(key): Recorded(print_, moment, blob(record)) for key, print_, moment, record in found}
         self._ledger.update({key: by_key.get(raw) for key, raw in wanted.items()})
 
     def etag_of(self, generation: int) -> str | None:
@@ -330,7 +330,7 @@ class View:
         )
         if not found:
             return None
-        data = bytes(found[0][1])
+        data = blob(found[0][1])
         if hashlib.sha256(data).hexdigest() != found[0][0]:
             raise rows.corrupt(self.environment_id, f"the file '{path}' beside it is not the one that was written")
         return data
@@ -384,7 +384,7 @@ class View:
             "SELECT section, position, generation, data FROM elements WHERE env_id = ? ORDER BY 1, 2, 3",
             self.environment_id,
         )
-        kept = [[*row[:3], None if row[3] is None else base64.b64encode(bytes(row[3])).decode()] for row in found]
+        kept = [[*row[:3], None if row[3] is None else base64.b64encode(blob(row[3])).decode()] for row in found]
         data = zlib.compress(to_json({"etag": self._etag, "elements": kept}))
         digest = hashlib.sha256(data).hexdigest()
         row = (self.environment_id, self._surroundings.mint(attempt.moment), attempt.now, self.generation, "damaged")

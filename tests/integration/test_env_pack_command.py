@@ -30,7 +30,8 @@ def publisher(gtc: CommandLine, tmp_path: Path) -> CommandLine:
 
 def test_from_the_publisher_to_a_running_worker(gtc: CommandLine, tmp_path: Path, bundles: dict[str, Path]) -> None:
     gtc.init()
-    source = write(tmp_path / "source", SERVED, summary="the local one, over the wire")
+    needs = [{"id": "jobs.create", "description": "start workers"}]
+    source = write(tmp_path / "source", SERVED, summary="the local one, over the wire", capabilities=needs)
     sealed = publisher(gtc, tmp_path)("env-pack", "seal", str(source)).result
     key = sealed["signed_by"]
     assert sealed["files"] == 1
@@ -46,7 +47,9 @@ def test_from_the_publisher_to_a_running_worker(gtc: CommandLine, tmp_path: Path
     rows = {row["path"]: row for row in gtc("op", "env-packs", "available", "deployer").result["env_packs"]}
     assert rows["acme.deployer.test"]["origin"]["kind"] == "executable"
     assert rows["acme.deployer.test"]["loads"]
-    assert gtc("op", "env-packs", "describe", "acme.deployer.test").result["origin"]["signed_by"] == [key]
+    described = gtc("op", "env-packs", "describe", "acme.deployer.test").result
+    assert described["origin"]["signed_by"] == [key]
+    assert described["capabilities"] == needs
     assert gtc("op", "env-packs", "update", "deployer", "acme.deployer.test@1.4.0").status == 0
     assert gtc("op", "deploy", "--bundle", str(bundles["v1"]), "web").status == 0
     assert gtc.get()[1]["version"] == "1.0.0"

@@ -27,6 +27,7 @@ from typing import Annotated, Final, Literal
 from pydantic import Field
 
 from greentic.envpacks import manifest as manifests
+from greentic.envpacks.credentials import Capability
 from greentic.envpacks.manifest import MANIFEST, SIGNATURE, PackManifest
 from greentic.envpacks.registry import EnvPack, Offer, Origin, checked
 from greentic.spec.environment import Environment
@@ -208,6 +209,7 @@ def _pack(root: Path, path: str) -> EnvPack:
         deployer=partial(SubprocessDeployer, found),
         answers=None if schema is None else lambda: schema,
         admit=partial(_admit, found),
+        declares=tuple(Capability(one.id, one.description) for one in manifest.capabilities),
     )
     return checked(pack, path, f"the manifest in {found.folder}")
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
     from greentic.envpacks.bench import Bench
-    from greentic.envpacks.credentials import DeployerCredentials
+    from greentic.envpacks.credentials import Capability, DeployerCredentials
     from greentic.envpacks.preflight import ToolCheck
     from greentic.envpacks.revocation import Revocation, RevocationContext
     from greentic.envpacks.secrets import Secrets, SecretsContext
@@ -47,7 +47,8 @@ class EnvPack:
     the routers where session pins are kept (in memory without it), `telemetry` where spans go; each is None for packs
     of other slots. `credentials` makes what a deployer needs to be allowed, `preflight` checks the tools it uses,
     `answers` gives the JSON Schema of a binding's answers. `admit` refuses an environment that may not use it. `bench`
-    opens a clean place in a folder for the driving test of a deployer; without one it cannot be certified.
+    opens a clean place in a folder for the driving test of a deployer; without one it cannot be certified. `declares`
+    is what it says that it must be allowed, where it has no `credentials` that could look.
     """
 
     path: str
@@ -65,6 +66,7 @@ class EnvPack:
     answers: Callable[[], Mapping[str, Any]] | None = None
     admit: Callable[[Environment], None] | None = None
     bench: Callable[[Path], Bench] | None = None
+    declares: tuple[Capability, ...] = ()
 
     @property
     def descriptor(self) -> str:

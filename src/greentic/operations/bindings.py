@@ -55,7 +55,7 @@ def describe(context: Context, kind: str) -> dict[str, Any]:
     if version:
         context.registry.resolve(kind, pack.slot)
     offer = next(offer for offer in context.registry.offers() if offer.path == path)
-    needs = () if pack.credentials is None else pack.credentials().capabilities()
+    needs = pack.declares if pack.credentials is None else pack.credentials().capabilities()
     return {
         **_offered(context, offer),
         "answers": None if pack.answers is None else dict(pack.answers()),

@@ -678,3 +678,20 @@ def test_the_router_starts_without_heavy_imports() -> None:
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
     assert KEYS
+
+
+def test_an_answer_that_ends_with_its_connection_does_not_look_complete_when_it_is_cut(stage: Stage) -> None:
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, head: bytes) -> bool:
+        writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\npart\r\n")
+        await reader.read()
+        return False
+
+    configure(stage, handler)
+    with stage.connect() as client:
+        client.sendall(b"GET / HTTP/1.0\r\n\r\n")
+        reader = Reader(client)
+        assert reader.head().one("transfer-encoding") is None
+        assert reader.exactly(4) == b"part"
+        assert stage.run(stage.control.drain("R1", 0)).cut.total == 1
+        with pytest.raises(ConnectionResetError):
+            client.recv(1)

@@ -357,18 +357,15 @@ class ClientConnection(asyncio.Protocol):
                 self.enter(HEADER)
                 self._feed(bytes(held))
 
-    def abort(self) -> None:
-        """Cut the connection, so that what was begun cannot look complete."""
+    def abort(self, *, reset: bool = False) -> None:
+        """Cut the connection, so that what was begun cannot look complete; with a `reset` at once, whatever the client
+        has not taken."""
         self._last = True
-        self.transport.abort()
-
-    def _reset(self) -> None:
-        """Cut the connection, and have the kernel let go of what the client does not take."""
-        file = self.transport.get_extra_info("socket")
+        file = self.transport.get_extra_info("socket") if reset else None
         if file is not None:
             with contextlib.suppress(OSError):
                 file.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self.abort()
+        self.transport.abort()
 
     def _close_gently(self, *, unread: bool) -> None:
         if not unread or self._eof:
@@ -506,7 +503,7 @@ class ClientConnection(asyncio.Protocol):
             self._stalled_size, self._stalled_since = waiting, now
         elif seconds > limits.write_stall_seconds:
             if self._stalled_size - waiting < seconds * limits.client_bytes_per_second:
-                self._reset()
+                self.abort(reset=True)
             else:
                 self._stalled_size, self._stalled_since = waiting, now
 

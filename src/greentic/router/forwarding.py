@@ -533,7 +533,8 @@ class Exchange:
             self._tally.failed(refusal.kind)
         if self._response_started:
             self._end()
-            self.client.abort()
+            # To HTTP/1.0 a body may end with its connection: only a reset tells that this one is not complete.
+            self.client.abort(reset=not self.head.modern)
         else:
             self._answer(refusal)
 

@@ -384,7 +384,7 @@ class Gateway:
         cut = _by_kind(client for client in self._clients if not client.idle)
         for client in list(self._clients):
             if client.phase == IDLE:
-                client.transport.close()
+                _close_unless_spoken_to(client)
             else:
                 client.cut()
         await self._until_empty(_FLUSH_SECONDS)

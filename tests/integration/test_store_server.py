@@ -326,7 +326,8 @@ def test_doors_that_would_stand_open(tmp_path: Path, words: tuple[str, ...], why
     assert "Traceback" not in done.stderr
 
 
-def test_it_ends_when_asked_and_lets_go_of_streams(server: Server) -> None:
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+def test_it_ends_when_asked_and_lets_go_of_streams(server: Server, how: int) -> None:
     server.start()
     body = {"env_id": "prod", "name": "prod", "host_config": {"env_id": "prod"}}
     headers = {"idempotency-key": "k"}
@@ -336,10 +337,20 @@ def test_it_ends_when_asked_and_lets_go_of_streams(server: Server) -> None:
             lines = watching.iter_lines()
             assert any(line.startswith("data: ") for line in lines)
             begun = time.monotonic()
-            assert server.end() == 0
+            assert server.end(how) == 0
             assert time.monotonic() - begun < 10
             list(lines)
     assert "ended" in server.log()
+
+
+def test_a_second_server_is_refused_by_name(server: Server) -> None:
+    server.start()
+    at, place = f"127.0.0.1:{free_port()}", str(server.folder / "store.db")
+    for words in (("--bind", at, "--db", place), ("--bind", f"127.0.0.1:{server.port}", "--db", f"{place}2")):
+        done = run("store", "serve", *words)
+        assert done.returncode != 0
+        assert "Traceback" not in done.stderr
+        assert "error:" in done.stderr
 
 
 def test_two_servers_on_one_database(server: Server, tmp_path: Path) -> None:

@@ -178,6 +178,8 @@ def environment_of(context: click.Context) -> Environment | None:
 
     from greentic.store.files import FilesStore
 
+    if context.params.get("store_url") or os.environ.get("GREENTIC_STORE_URL"):
+        return None  # a server is not asked at each press of a key
     name = context.params.get("environment") or os.environ.get("GREENTIC_ENV") or "local"
     try:
         return FilesStore(store_root(context.params.get("root"))).load(name).environment

@@ -163,7 +163,11 @@ class GuardedDoor:
             self._told, self._refused = self._clock(), 0
         if not self._strangers.take(address):
             raise Throttled("too many requests without a valid token; slow down")
-        raise Unauthenticated(why, details={"policy": STATIC_TOKENS, "reason": why})
+        raise Unauthenticated(
+            why,
+            details={"policy": STATIC_TOKENS, "reason": why},
+            next_step="show who you are: --store-token TOKEN, $GREENTIC_STORE_TOKEN, or a client certificate",
+        )
 
 
 def granted(entry: Granted) -> Grant:

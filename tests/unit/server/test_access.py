@@ -78,6 +78,15 @@ class TestStrangers:
         assert len([one for one in caplog.records if "refused" in one.message]) == 1
 
 
+def test_a_caller_who_is_too_fast_is_slowed(guarded):
+    guarded.desk.doorkeeper._friends = Bucket(0.001, 3)
+    root = guarded.keys_of.values["root"]
+    told = [guarded.ask("GET", ENV, token=root) for _ in range(5)]
+    assert [one.status_code for one in told] == [200] * 3 + [429] * 2
+    assert told[-1].headers["retry-after"] == "1"
+    assert told[-1].json()["kind"] == "throttled"
+
+
 class TestTokens:
     def test_a_key_stays_free_when_it_was_refused(self, guarded):
         refused(guarded.ask("PATCH", ENV, {"name": "x"}, key="k"), 401, "unauthorized")

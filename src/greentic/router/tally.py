@@ -7,6 +7,7 @@ can be added.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
@@ -15,7 +16,6 @@ from greentic.router.selection import REASONS
 
 _STEPS = 4
 _LOWEST_EXPONENT = 7  # 2^7 µs = 0.128 ms
-_LOWEST_SECONDS = (1 << _LOWEST_EXPONENT) / 1_000_000
 _OCTAVES = 23
 BUCKETS: Final = 1 + _STEPS * _OCTAVES
 
@@ -29,12 +29,7 @@ BOUNDS_MS: Final[tuple[float, ...]] = tuple(
 
 def bucket(seconds: float) -> int:
     """The index of the bucket of a duration."""
-    micros = int(seconds * 1_000_000)
-    exponent = micros.bit_length() - 1
-    if exponent < _LOWEST_EXPONENT:
-        return 0
-    index = 1 + (exponent - _LOWEST_EXPONENT) * _STEPS + ((micros >> (exponent - 2)) & (_STEPS - 1))
-    return index if index < BUCKETS else BUCKETS - 1
+    return bisect_right(BOUNDS_MS, seconds * 1000)
 
 
 def quantile_ms(counts: Sequence[int], share: float) -> float:
@@ -92,7 +87,7 @@ class Tally:
     def answered(self, status: int, seconds: float) -> None:
         """A final response head came back after `seconds`."""
         self.responses[status // 100 if status < 600 else 0] += 1
-        self.latency[0 if seconds < _LOWEST_SECONDS else bucket(seconds)] += 1
+        self.latency[bucket(seconds)] += 1
         self.latency_seconds += seconds
 
     def failed(self, kind: str) -> None:

@@ -75,7 +75,7 @@ def test_spans_reach_the_collector() -> None:
         opened = exporter(settings, Origin("local", 7))
         text = ("a" * 32, "b" * 16, "")
         span = Span(*text, 1, 2, "GET", "http", "h", "/", 200, "r", "D", "web", "acme", "R", "v1", 3, "slot", "")
-        assert opened.export([span, span._replace(status=500)]) == 0
+        assert opened.export([tuple(span), tuple(span._replace(status=500))]) == 0
         opened.close()
     finally:
         server.shutdown()

@@ -10,7 +10,7 @@ import urllib.request
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from greentic.router.spans import Origin, Span
+from greentic.router.spans import Fields, Origin, Span
 
 SECONDS = 5.0
 
@@ -23,9 +23,10 @@ class ExampleExporter:
         self._headers = {**settings.get("headers", {}), "content-type": "application/x-ndjson"}
         self._origin = origin._asdict()
 
-    def export(self, spans: Sequence[Span]) -> int:
-        """Send them; none is lost unless this raises."""
-        body = "".join(json.dumps({**self._origin, **span._asdict()}) + "\n" for span in spans)
+    def export(self, spans: Sequence[Fields]) -> int:
+        """Send them; none is lost unless this raises. What comes are plain tuples, cheap for the router."""
+        documents = [{**self._origin, **dict(zip(Span._fields, span, strict=True))} for span in spans]
+        body = "".join(json.dumps(document) + "\n" for document in documents)
         request = urllib.request.Request(self._endpoint, body.encode(), self._headers, method="POST")
         with urllib.request.urlopen(request, timeout=SECONDS):
             return 0

@@ -351,6 +351,24 @@ def test_a_tunnel_over_tls(stage: Stage) -> None:
         assert reader.rest() == b"END. bye"
 
 
+def test_a_websocket_over_tls_is_told_when_it_is_cut(stage: Stage) -> None:
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, head: bytes) -> bool:
+        writer.write(b"HTTP/1.1 101 OK\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n")
+        await asyncio.sleep(20)  # and read nothing
+        return False
+
+    serve(stage, handler, material())
+    with connect(stage) as client:
+        client.sendall(GET[:-2] + b"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+        reader = Reader(client)
+        assert reader.head().status == 101
+        client.sendall(b"\x82\xff" + (1 << 40).to_bytes(8) + b"mask" + b"x" * 100_000)
+        assert stage.run(stage.control.drain("R1", 0)).cut.tunnels == 1
+        client.sendall(b"x" * 100_000)
+        assert reader.exactly(4) == b"\x88\x02\x03\xf4"
+        assert client.recv(1) == b"", "an end in order (close_notify), not a reset"
+
+
 def test_a_response_that_breaks_off_never_looks_complete(stage: Stage) -> None:
     serve(stage, saying(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nabc"), material())
     with connect(stage) as client:

@@ -501,6 +501,12 @@ class TestPostgresql:
             open_store(away)
         assert "hunter2" not in f"{failed.value.document()}"
 
+    def test_without_its_driver_the_next_step_is_named(self, url, monkeypatch):
+        monkeypatch.setattr("greentic.store.sql.store.find_spec", lambda _name: None)
+        with pytest.raises(NotImplementedYet) as missing:
+            open_store(url)
+        assert "greentic[postgresql]" in missing.value.next_step
+
     def test_two_servers_change_one_environment_after_one_another(self, url, opened):
         stores = [opened(url), opened(url)]
         stores[0].apply(WALK.create())

@@ -142,7 +142,9 @@ class SqlBackups:
         if dry_run:
             with self._store.viewing(environment_id) as view:
                 return _unchanged(view, taken(view))
-        return self._store.settled(command, lambda view: view.perform(attempt, lambda _files: taken(view), _UNBOUND))
+        return self._store.settled(
+            command, lambda view: view.perform(self._store.dated(attempt), lambda _files: taken(view), _UNBOUND)
+        )
 
     def delete(
         self, environment_id: str, name: str, *, idempotency_key: str, actor: str, request: Request | None = None
@@ -156,7 +158,9 @@ class SqlBackups:
             view.later("DELETE FROM backups WHERE env_id = ? AND name = ?", environment_id, name)
             return {"backup": name, "deleted": True}
 
-        return self._store.settled(command, lambda view: view.perform(attempt, lambda _files: removed(view), _UNBOUND))
+        return self._store.settled(
+            command, lambda view: view.perform(self._store.dated(attempt), lambda _files: removed(view), _UNBOUND)
+        )
 
     def restore(
         self,
@@ -261,10 +265,10 @@ class SqlBackups:
 
         def job(view: View) -> Any:
             if view.exists or not lines:
-                return view.carry_out(attempt, transition=brought, complete=completed)
+                return view.carry_out(self._store.dated(attempt), transition=brought, complete=completed)
             view.adopt([(number, line) for number, line, _ in lines], lines[-1][2])
             try:
-                return view.carry_out(attempt, transition=brought, complete=completed)
+                return view.carry_out(self._store.dated(attempt), transition=brought, complete=completed)
             except BaseException:
                 view.disown()
                 raise
@@ -296,7 +300,9 @@ class SqlBackups:
                 return Outcome(before, chosen["result"], changed=before != present)
 
             do = view.rehearse if dry_run else view.carry_out
-            return do(attempt, transition=replaced, expected=expected, complete=completed, over_damage=True)
+            return do(
+                self._store.dated(attempt), transition=replaced, expected=expected, complete=completed, over_damage=True
+            )
 
         if dry_run:
             with self._store.viewing(command.environment_id) as view:

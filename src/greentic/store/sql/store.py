@@ -14,6 +14,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
+from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -146,7 +147,7 @@ class SqlStore:
 
         def job(view: View) -> Done:
             return view.carry_out(
-                self._dated(attempt),
+                self.dated(attempt),
                 transition=transition,
                 expected=expected,
                 complete=complete,
@@ -174,7 +175,7 @@ class SqlStore:
             try:
                 with view.whole():
                     for step, attempt in asked:
-                        failed = self._dated(attempt)
+                        failed = self.dated(attempt)
                         one = view.carry_out(failed, expected=expected, complete=step.complete)
                         if one.failure is not None:
                             raise one.failure
@@ -274,14 +275,14 @@ class SqlStore:
         def announce(view: View) -> Done | None:
             if not view.exists:
                 raise missing(command.environment_id)
-            return view.announce(self._dated(attempt), expected)
+            return view.announce(self.dated(attempt), expected)
 
         found: Applied | None = self.enqueue(command, announce).result()
         if found is not None:
             return found
 
         def perform(view: View) -> Done:
-            return view.perform(self._dated(attempt), effect, expected)
+            return view.perform(self.dated(attempt), effect, expected)
 
         performed: Applied = self.enqueue(command, perform).result()
         return performed
@@ -299,7 +300,7 @@ class SqlStore:
         attempt = Attempt(command, request.fingerprint, request.decision, self.clock(), request)
 
         def job(view: View) -> None:
-            view.refuse(self._dated(attempt), Denied(request.decision.reason))
+            view.refuse(self.dated(attempt), Denied(request.decision.reason))
 
         checked(command.environment_id)
         self.enqueue(command, job).result()
@@ -376,7 +377,7 @@ class SqlStore:
         applied: Applied = self.enqueue(command, job).result()
         return applied
 
-    def _dated(self, attempt: Attempt) -> Attempt:
+    def dated(self, attempt: Attempt) -> Attempt:
         """The attempt at the time of its turn: time went by while others had theirs."""
         return Attempt(attempt.command, attempt.fingerprint, attempt.decision, self.clock(), attempt.request)
 
@@ -509,6 +510,10 @@ def _told(end: Any) -> Any:
 def open_store(place: str, **options: Any) -> SqlStore:
     """The store at `place`: a path of a SQLite file, or a URL `postgresql://…`. Options as of `SqlStore`."""
     if place.startswith(("postgresql://", "postgres://")):
+        if find_spec("psycopg") is None:
+            raise NotImplementedYet(
+                "the driver of PostgreSQL is not installed", next_step="pip install 'greentic[postgresql]'"
+            )
         from greentic.store.sql.postgresql import PostgresqlDatabase
 
         return SqlStore(PostgresqlDatabase(place), **options)

@@ -28,6 +28,19 @@ class OperatorNotary:
         about = statement.about(_subject(environment.environment_id, name), digest, PREDICATE, predicate)
         return statement.sign(about, key).to_bytes()
 
+    def vouches(self, signature: bytes, environment_id: str, name: str, digest: str) -> bool:
+        """Whether the operator key made the signature, for exactly this backup."""
+        from greentic.trust import dsse, keys, statement
+
+        try:
+            ours = keys.load(keys.location()).public
+            signed = statement.verify(dsse.read(signature, "the signature of the backup"), (ours,), PREDICATE)
+        except (GreenticError, ValueError):
+            return False
+        told = signed.statement.predicate
+        about = (told.get("env_id"), told.get("backup_id")) == (environment_id, name)
+        return about and statement.subject_matches(signed.statement, digest)
+
     def check(self, signature: bytes, environment: Environment, name: str, digest: str) -> None:
         """CorruptDocument unless a key that the environment trusts, or trusted once, signed exactly this backup."""
         from greentic.trust import dsse, root, statement

@@ -44,6 +44,19 @@ def test_a_signed_backup_is_restored_and_imported(store, opened, tmp_path):
     assert store.backups().restore(ID, name, idempotency_key="back", actor="me").environment.name == "n0"
     other = opened(str(tmp_path / "other.db"), notary=OperatorNotary())
     assert other.backups().import_(ID, carried, idempotency_key="in", actor="me").generation == 1
+    events, kept = list(other.audit(ID).events()), list(store.audit(ID).events())
+    assert events[:-1] == kept[: len(events) - 1], "the log goes on where it ended"
+    assert other.verify_audit(ID).ok
+
+
+def test_what_others_signed_is_marked(store, opened, tmp_path, monkeypatch):
+    """Whoever makes an artifact makes the trust root in it too, and signs it with a key of his own."""
+    carried = artifact(store, taken(store))
+    monkeypatch.setenv("GTC_OPERATOR_KEY_PATH", str(tmp_path / "another" / "key.pem"))
+    other = opened(str(tmp_path / "other.db"), notary=OperatorNotary())
+    other.backups().import_(ID, carried, idempotency_key="in", actor="me")
+    assert [event.get("imported") for event in other.audit(ID).events()] == [True, None]
+    assert other.verify_audit(ID).ok
 
 
 def test_a_signature_of_another_backup_does_not_pass(store, opened, tmp_path):

@@ -65,6 +65,10 @@ class Notary(Protocol):
         """A signature under the digest of a backup; None when nobody can sign here."""
         ...
 
+    def vouches(self, signature: bytes, environment_id: str, name: str, digest: str) -> bool:
+        """Whether we ourselves made the signature, for exactly this backup."""
+        ...
+
     def check(self, signature: bytes, environment: Environment, name: str, digest: str) -> None:
         """A GreenticError when the signature is of no key that is, or was, trusted by `environment`."""
         ...
@@ -76,6 +80,10 @@ class Nobody:
     def sign(self, environment: Environment, name: str, digest: str, now: str) -> bytes | None:  # noqa: ARG002
         """No signature."""
         return None
+
+    def vouches(self, signature: bytes, environment_id: str, name: str, digest: str) -> bool:  # noqa: ARG002
+        """Nobody does."""
+        return False
 
     def check(self, signature: bytes, environment: Environment, name: str, digest: str) -> None:
         """Nothing is known."""
@@ -235,7 +243,8 @@ class SqlBackups:
     ) -> Applied:
         """Make an environment of what an artifact carries; Conflict when there is one already.
 
-        Its audit log goes on where that of the artifact ends.
+        Its audit log goes on where that of the artifact ends. Entries of an artifact that we did not sign ourselves
+        are marked as `imported`: who made it could write into them whatever he liked.
         """
         if carried.manifest.env_id != environment_id:
             raise InvalidArgument(
@@ -244,12 +253,15 @@ class SqlBackups:
         content, log = artifact.read(carried)
         environment = content.environment()
         signature = (carried.model_extra or {}).get("snapshot_signature")
-        lines = artifact.relinked(log)
         payload = ImportPayload(snapshot_digest=carried.snapshot_digest)
         command = Command(environment_id, "backup", "import", payload, idempotency_key, actor)
         attempt = self._store.attempt(command, request)
+        vouched, name = False, carried.manifest.backup_id
         if signature is not None:
-            self._notary.check(canonical_json(signature), environment, carried.manifest.backup_id, content.digest())
+            signed = canonical_json(signature)
+            self._notary.check(signed, environment, name, content.digest())
+            vouched = self._notary.vouches(signed, environment_id, name, content.digest())
+        lines = artifact.relinked(log, vouched=vouched)
 
         def brought(present: Environment | None, _command: Command, _now: str) -> Outcome:
             if present is not None:

@@ -18,8 +18,18 @@ from tests.simulation.oracle import Broken
 
 from greentic.engine import traffic
 from greentic.engine.slots import relayout
-from greentic.providers.local import instance, keys, plane
-from greentic.router import compiled, cookie, forwarding, lease, memory_pins, projection, selection, sequence
+from greentic.router import (
+    compiled,
+    cookie,
+    forwarding,
+    gateway,
+    keys,
+    lease,
+    memory_pins,
+    projection,
+    selection,
+    sequence,
+)
 
 FIRST = int(os.environ.get("GREENTIC_LIVES", "0"))
 SECONDS = 15.0
@@ -55,11 +65,15 @@ def test_a_seed_is_the_same_life_in_every_process() -> None:
 
 
 def _wrong_since(revision: Any, generation: int, now: float) -> bool:
-    return revision.weight > 0 or now < revision.honour_until
+    return revision.weight > 0 or (generation >= revision.honour_since and now < revision.honour_until)
 
 
 def _no_honour(revision: Any, generation: int, now: float) -> bool:
     return revision.weight > 0 and generation >= revision.since
+
+
+def _reviving(revision: Any, generation: int, now: float) -> bool:
+    return (revision.weight > 0 and generation >= revision.since) or now < revision.honour_until
 
 
 def _endless(deployment: Any, pin: Any, now: float) -> Any:
@@ -90,13 +104,8 @@ def _ended_ones_too(environment: Any, addresses: Any, *, draining: Any = (), end
     return _deployments(environment, addresses, draining=draining, ended=())
 
 
-_activate = keys.activate
-
-
-async def _hasty_rotation(self: Any, progress: Any) -> None:
-    keys.stage(self._layout.keys)
-    _activate(self._layout.keys)
-    await self.publish()
+def _by_the_newest_key(ring: Any, message: bytes, signature: bytes) -> bool:
+    return bool(ring.active.sign(message) == signature)
 
 
 async def _by_the_old_table(self: Any, session: bytes, hint: bytes, decision: Any, table: Any) -> None:
@@ -110,8 +119,15 @@ def _restored_by_weights(split: Any, _table: Any = traffic.table) -> Any:
     return tuple(sorted(runs, key=lambda run: run[1]))
 
 
-def _anything(self: Any, version: int) -> bool:
-    return self.version >= 0 and not self.ended.done()
+_serve = gateway.Gateway.configure
+
+
+def _acknowledged_early(self: Any, table: Any) -> Any:
+    if self.table is None:
+        return _serve(self, table)
+    self._loop.call_later(0.05, _serve, self, table)
+    generations = {row["deployment_id"]: row["generation"] for row in table["deployments"]}
+    return {"version": table["version"], "generations": generations, "compile_ms": 0.0, "warnings": []}
 
 
 _look = memory_pins.MemoryPins.look
@@ -134,14 +150,15 @@ def _trusting(self: Any, value: bytes) -> Any:
 MUTANTS: dict[str, tuple[Any, str, Callable[..., Any], str]] = {
     "since is ignored": (compiled.CompiledRevision, "honours", _wrong_since, "expected"),
     "honour_until is forgotten": (compiled.CompiledRevision, "honours", _no_honour, "expected"),
+    "ended promises come back": (compiled.CompiledRevision, "honours", _reviving, "expected"),
     "pins have no end": (compiled.CompiledDeployment, "held", _endless, "expected"),
     "a move takes a slot too many": (traffic, "relayout", _one_too_many, "slots where"),
     "a rollback lays its table out anew": (traffic, "table", _restored_by_weights, "rollback|slots where"),
     "keyless visitors come in blocks": (sequence, "fair_sequence", _in_blocks, "visitors at shares"),
     "what has ended stays in the table": (projection, "deployments", _ended_ones_too, "cannot be reached|was ended"),
-    "a receipt before the acknowledgement": (instance.Instance, "serves", _anything, "a receipt for|was ended"),
+    "a stale table after its acknowledgement": (gateway.Gateway, "configure", _acknowledged_early, "receipt|record"),
     "a lease does not lapse": (lease.Lease, "lapsed", lambda *_: False, "past its lease"),
-    "a key signs before all have it": (plane.DataPlane, "rotate_keys", _hasty_rotation, "has not got"),
+    "only the newest key verifies": (keys.KeyRing, "verifies", _by_the_newest_key, "expected|went first"),
     "a session by a table of before": (forwarding.Exchange, "_ask_session", _by_the_old_table, "not served any more"),
     "a session's pin is lost": (memory_pins.MemoryPins, "look", _forgetful, "was not kept"),
     "a forged cookie is believed": (cookie.CookieMint, "read", _trusting, "expected"),

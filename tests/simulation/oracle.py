@@ -63,8 +63,8 @@ class Dial:
     """The runs of the slot table."""
     since: dict[str, int] = field(default_factory=dict)
     """Revisions with a share: the lowest generation of pins that hold."""
-    until: dict[str, float] = field(default_factory=dict)
-    """Revisions whose pins hold until a moment, whatever their generation (unix seconds)."""
+    until: dict[str, tuple[float, int]] = field(default_factory=dict)
+    """Revisions whose pins hold until a moment (unix seconds), and the lowest generation of those."""
     lifecycles: dict[str, str] = field(default_factory=dict)
     pin_seconds: int = 3600
 
@@ -82,7 +82,8 @@ class Dial:
             return False
         shared = self.weights.get(revision_id, 0) > 0 and generation >= self.since[revision_id]
         # A router counts whole seconds, in the visitor's favour.
-        return shared or now < math.ceil(self.until.get(revision_id, 0.0))
+        until, lowest = self.until.get(revision_id, (0.0, 0))
+        return shared or (now < math.ceil(until) and generation >= lowest)
 
 
 class Oracle:
@@ -102,6 +103,8 @@ class Oracle:
         """Objects whose ids are keys here."""
         self.issued: dict[bytes, dict[str, Any]] = {}
         """Every cookie that a user got, and what it says."""
+        self._over: dict[bytes, int] = {}
+        """Cookies whose promise has ended, and by which generation of the record."""
         self.slot_secret = b""
         self.floor: dict[str, int] = {}
         """By deployment: the generation that a receipt has named."""
@@ -156,16 +159,17 @@ class Oracle:
         if old is None or mode == "evict":
             return
         for name in {*old.weights, *old.until}:
-            promised = old.until.get(name, 0.0)
-            promised = promised if promised > now else 0.0
-            had = name in old.weights
+            promised, lowest = old.until.get(name, (0.0, 0))
+            running, had = promised > now, name in old.weights
+            # Whoever is promised something holds a pin now: what has ended stays ended.
+            holding = [*([lowest] if running else []), *([old.since[name]] if had else [])]
             if mode == "grace" and split.pins is not None and split.pins.grace_seconds is not None:
                 end = now + split.pins.grace_seconds
-                promised = end if had else min(promised, end)
+                promised, lowest = (end if had else min(promised, end)), min(holding, default=0)
             elif mode == "honour" and had and name not in new.weights:
-                promised = max(promised, now + new.pin_seconds)
+                promised, lowest = max(promised, now + new.pin_seconds), min(holding)
             if promised > now and new.lifecycles.get(name) in ("ready", "draining"):
-                new.until[name] = promised
+                new.until[name] = promised, lowest
 
     def _minimal(self, old: Dial, new: Dial, split: TrafficSplit) -> None:
         """The table has the shares asked for, and a move changes as few slots as the shares allow."""
@@ -350,7 +354,13 @@ class Oracle:
             must(self._kids[said["k"]] <= newest, f"a cookie is signed with {said['k']}, which this router has not got")
         if said is not None and said["d"] == name and said["k"] in source.keys:
             slot = said["s"]
-            if said["r"] in listed and dial.holds(said["r"], said["g"], said["x"], now):
+            held = dial.holds(said["r"], said["g"], said["x"], now)
+            if held:
+                over = self._over.get(facts.revision_cookie, source.generation)
+                must(source.generation <= over, f"the ended promise {said} came back")
+            else:
+                self._over.setdefault(facts.revision_cookie, source.generation)
+            if held and said["r"] in listed:
                 return "cookie", frozenset((said["r"],))
         if whole and dial.owners:
             if facts.key is not None:

@@ -2,7 +2,8 @@
 
 A pin is a visitor's promise to stay on a revision, made at a generation. It holds while its own end has not come and
 either its revision has a share and the pin is not older than `since` of the revision's entry, or `honour_until` of
-that entry lies ahead. So an eviction is nothing but a newer `since`, and no router has to be told of single visitors.
+that entry lies ahead and the pin is not older than its `honour_since`. So an eviction is nothing but a newer `since`,
+no router has to be told of single visitors, and what has ended never holds again.
 """
 
 from __future__ import annotations
@@ -41,7 +42,12 @@ def entries(
         until = None if old is None else _until(old, weight, policy, now, pin_seconds)
         if name in asked or until is not None:
             since = _since(old, policy, generation) if weight else None
-            found.append(SplitEntry(revision_id=name, weight_bps=weight, since=since, honour_until=until))
+            lowest = None if old is None or until is None else _lowest(old, weight, policy, now)
+            found.append(
+                SplitEntry(
+                    revision_id=name, weight_bps=weight, since=since, honour_until=until, honour_since=lowest or None
+                )
+            )
     return tuple(found)
 
 
@@ -69,6 +75,15 @@ def _until(old: SplitEntry, weight: int, policy: PinPolicy | None, now: str, pin
     if not old.weight_bps or weight:
         return kept
     return _later(kept, seconds_after(now, pin_seconds))
+
+
+def _lowest(old: SplitEntry, weight: int, policy: PinPolicy | None, now: str) -> int:
+    """From which generation on pins are promised: those that hold now, so that none that has ended comes back."""
+    promised = [old.honour_since or 0] if runs(old, now) else []
+    leaving = policy is not None and (policy.mode is PinMode.GRACE or not weight)
+    if old.weight_bps and leaving:
+        promised.append(old.since or 0)
+    return min(promised, default=0)
 
 
 def _earlier(kept: str | None, end: str) -> str | None:

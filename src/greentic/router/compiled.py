@@ -36,14 +36,17 @@ class CompiledRevision:
     since: int
     weight: int
     honour_until: int = 0
+    honour_since: int = 0
 
     def honours(self, generation: int, now: float) -> bool:
         """Whether a pin of `generation`, whose own end has not come, holds at `now` (unix seconds).
 
-        It does when the revision has a share, and has had it since before the pin, or was told to honour its pins for
-        longer.
+        It does when the revision has a share, and has had it since before the pin, or was told to honour pins as old as
+        that for longer.
         """
-        return (self.weight > 0 and generation >= self.since) or now < self.honour_until
+        return (self.weight > 0 and generation >= self.since) or (
+            generation >= self.honour_since and now < self.honour_until
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +122,12 @@ class CompiledDeployment:
         """Which pins hold at `now`, as `greentic.router.pins.Admissible`."""
         if not self.honoured:
             return self.open
-        return {**self.open, **{one.revision_id: 0 for one in self.honoured if now < one.honour_until}}
+        longer = {
+            one.revision_id: min(one.honour_since, self.open.get(one.revision_id, one.honour_since))
+            for one in self.honoured
+            if now < one.honour_until
+        }
+        return {**self.open, **longer}
 
     def cookie_line(self, promise: Pin, *, secure: bool) -> bytes:
         """The header line (`Set-Cookie: …`, no line end) that gives a visitor the cookie of `promise`."""
@@ -196,6 +204,7 @@ def _compile_deployment(
             since=revision.since,
             weight=weights[index],
             honour_until=revision.honour_until,
+            honour_since=revision.honour_since,
         )
         for index, revision in enumerate(row.revisions)
     )

@@ -280,6 +280,7 @@ def _row_document(row: DeploymentRow) -> dict[str, Any]:
                 "state": "draining" if revision.draining else "ready",
                 "since": revision.since,
                 "honour_until": revision.honour_until,
+                "honour_since": revision.honour_since,
                 "name": revision.name,
             }
             for revision in row.revisions

@@ -177,7 +177,7 @@ class Gateway:
                     pool = UpstreamPool(revision.host, revision.port)
                 pool.limit = compiled.limits.max_worker_connections
                 pools[revision.revision_id] = pool
-                self.tally(revision.revision_id).pins.entered(revision.since)
+                self.tally(revision.revision_id).pins.entered(revision.since, promised=revision.honour_until > 0)
         old, self._pools = self._pools, pools
         if compiled.limits != self.limits:
             self.limits = compiled.limits

@@ -48,13 +48,17 @@ class LivePins:
                     del ends[bucket]
                 return
 
-    def entered(self, since: int) -> None:
-        """The revision's pins count from generation `since` on: older ones hold only as far as they are honoured."""
+    def entered(self, since: int, *, promised: bool) -> None:
+        """The revision's pins count from generation `since` on: older ones hold only as far as they are `promised`, and
+        never again once they are not.
+        """
         if since > self._since:
             self._since = since
             for bucket, count in self._ends.items():
                 self._older[bucket] = self._older.get(bucket, 0) + count
             self._ends = {}
+        if not promised:
+            self._older = {}
 
     def live(self, now: float, *, share: bool, honoured: bool) -> int:
         """How many hold at `now` (unix seconds) when the revision has a `share` and when its pins are `honoured`."""

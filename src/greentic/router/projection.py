@@ -88,11 +88,15 @@ def _deployment(
 
 
 def _promise(entry: SplitEntry | None) -> dict[str, int]:
-    """Which pins to a revision hold: those as young as `since`, and all of them before `honour_until`."""
+    """Which pins to a revision hold: those as young as `since`, and before `honour_until` those as young as
+    `honour_since`.
+    """
     if entry is None:
         return {"since": 0}
     # The router counts whole seconds: a promise is rounded in the visitor's favour.
-    until = {} if entry.honour_until is None else {"honour_until": ceil(unix_seconds(entry.honour_until))}
+    if entry.honour_until is None:
+        return {"since": entry.since or 0}
+    until = {"honour_until": ceil(unix_seconds(entry.honour_until)), "honour_since": entry.honour_since or 0}
     return {"since": entry.since or 0, **until}
 
 

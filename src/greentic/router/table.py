@@ -38,7 +38,8 @@ class RevisionRow:
     """A revision that the router may reach.
 
     `since`: the generation at which it last entered the split; an older pin to it has ended. `honour_until` (unix
-    seconds): until then every pin to it is valid up to its own end, whatever its generation and the revision's share.
+    seconds): until then pins to it as young as the generation `honour_since` are valid up to their own end, whatever
+    the revision's share.
     """
 
     revision_id: str
@@ -48,6 +49,7 @@ class RevisionRow:
     since: int
     name: str
     honour_until: int = 0
+    honour_since: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,6 +293,7 @@ def _revision(value: Any, where: str) -> RevisionRow:
         since=_integer(row, "since", f"revision {revision_id}", 0),
         name=_text({"name": row.get("name", "")}, "name", f"revision {revision_id}"),
         honour_until=_integer(row, "honour_until", f"revision {revision_id}", 0),
+        honour_since=_integer(row, "honour_since", f"revision {revision_id}", 0),
     )
 
 

@@ -55,14 +55,16 @@ class SplitEntry(Document):
     """One revision's share.
 
     `since` is the generation at which it last came from nothing to a share above 0, or at which its older pins were
-    evicted. `honour_until` promises every pin to it, whatever its generation, that it holds until then (or its own
-    end); an entry without a share stands in the split for such a promise alone.
+    evicted. `honour_until` promises every pin to it that is not older than the generation `honour_since` (absent: 0)
+    that it holds until then (or its own end), whatever the share; an entry without a share stands in the split for such
+    a promise alone.
     """
 
     revision_id: RevisionId
     weight_bps: BasisPoints
     since: Counter | None = OMITTED
     honour_until: Timestamp | None = OMITTED
+    honour_since: Counter | None = OMITTED
 
 
 class ScheduleRef(Document):

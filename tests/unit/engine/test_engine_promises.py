@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.property.strategies import Scene
 
@@ -157,9 +157,37 @@ def test_nonsense_is_refused(wrong: dict[str, Any]) -> None:
         PinPolicy.model_validate(wrong)
 
 
+@pytest.mark.parametrize("promise", [HONOUR, GRACE])
+def test_what_has_ended_is_never_promised_again(scene: Scene, promise: dict[str, Any]) -> None:
+    deployment = scene.deploy()
+    old, new = scene.ready(deployment, 2)
+    move(scene, deployment, {old: 10_000})
+    move(scene, deployment, {old: 5_000, new: 5_000}, EVICT)
+    move(scene, deployment, {new: 10_000}, promise)
+    found = entries(scene, deployment)[old]
+    assert found.honour_until is not None
+    assert found.honour_since == 1, "pins of generation 0 were evicted"
+    move(scene, deployment, {new: 5_000, old: 5_000})
+    assert entries(scene, deployment)[old].honour_since == 1, "as long as the promise runs"
+    move(scene, deployment, {new: 10_000}, promise)
+    assert entries(scene, deployment)[old].honour_since == 1
+    move(scene, deployment, {new: 5_000, old: 5_000}, EVICT)
+    assert entries(scene, deployment)[old].honour_since is None
+
+
+def test_a_share_that_ended_unpromised_has_no_older_pins_to_promise(scene: Scene) -> None:
+    deployment = scene.deploy()
+    old, new = scene.ready(deployment, 2)
+    for shares in ({old: 10_000}, {new: 10_000}, {old: 5_000, new: 5_000}):
+        move(scene, deployment, shares)
+    move(scene, deployment, {new: 10_000}, HONOUR)
+    assert entries(scene, deployment)[old].honour_since == 2
+
+
 POLICIES = st.sampled_from([None, HONOUR, GRACE, EVICT])
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from([(0,), (1,), (0, 1), (1, 2), (0, 1, 2), (2,)]), POLICIES), max_size=12))
 def test_only_an_eviction_or_a_grace_takes_a_promise_back(moves: list[tuple[tuple[int, ...], Any]]) -> None:
     scene = Scene().create()

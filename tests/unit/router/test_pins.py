@@ -111,15 +111,18 @@ def test_a_pin_that_was_given_back_counts_no_more() -> None:
 
 def test_pins_of_before_a_return_count_as_far_as_they_are_honoured() -> None:
     live = LivePins()
-    live.entered(3)
+    live.entered(3, promised=True)
     live.given(100)
-    live.entered(3)
-    live.entered(7)
+    live.entered(3, promised=True)
+    live.entered(7, promised=True)
     live.given(200)
     assert live.live(0, share=True, honoured=False) == 1
     assert live.live(0, share=True, honoured=True) == 2
     assert live.live(0, share=False, honoured=True) == 2
     assert live.live(0, share=False, honoured=False) == 0
+    live.entered(7, promised=False)
+    live.entered(7, promised=True)
+    assert live.live(0, share=True, honoured=True) == 1, "what has ended is not counted again"
 
 
 @given(st.lists(st.integers(0, 100_000), max_size=400), st.integers(0, 110_000))

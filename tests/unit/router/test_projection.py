@@ -116,13 +116,15 @@ def test_a_promise_to_honour_pins_reaches_the_router_rounded_in_the_visitors_fav
     until = "2026-07-24T10:00:00.000001Z"
     found = row(
         environment(
-            {R1: "draining", R2: "ready"}, split([entry(R2, 10_000, since=5), entry(R1, 0, honour_until=until)])
+            {R1: "draining", R2: "ready"},
+            split([entry(R2, 10_000, since=5), entry(R1, 0, honour_until=until, honour_since=3)]),
         )
     )
-    assert [(one["revision_id"], one["since"], one.get("honour_until")) for one in found["revisions"]] == [
-        (R1, 0, 1_784_887_201),
-        (R2, 5, None),
+    told = [
+        (one["revision_id"], one["since"], one.get("honour_until"), one.get("honour_since"))
+        for one in found["revisions"]
     ]
+    assert told == [(R1, 0, 1_784_887_201, 3), (R2, 5, None, None)]
 
 
 def test_how_long_a_pin_lasts_is_a_setting() -> None:

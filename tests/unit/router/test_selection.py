@@ -441,3 +441,17 @@ def test_cookies_are_secure_when_asked() -> None:
         assert line.startswith(b"Set-Cookie: _gt_")
         for attribute in (b"Path=/", b"HttpOnly", b"SameSite=Lax", b"Secure"):
             assert line.split(b"; ").count(attribute) == 1
+
+
+def test_a_promise_to_honour_pins_is_for_those_that_held_when_it_was_made() -> None:
+    rows = document()["deployments"][0]["revisions"]
+    rows[1] |= {"honour_until": int(NOW) + 50, "honour_since": 2}
+    rows[3] |= {"honour_since": 2}
+    deployment = compiled(revisions=rows)
+    for name in ("R2", "R4"):
+        held = [g for g in range(6) if deployment.held(Pin(name, g, int(NOW) + 60), NOW) is not None]
+        assert held == [2, 3, 4, 5], name
+        assert deployment.admissible(NOW)[name] == 2
+    later = NOW + 51
+    assert [g for g in range(6) if deployment.held(Pin("R2", g, int(later) + 9), later) is not None] == [4, 5]
+    assert deployment.admissible(later) == {"R1": 1, "R2": 4}

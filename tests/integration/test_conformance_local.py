@@ -10,6 +10,7 @@ from greentic.conformance.checking import Check, checks
 from greentic.conformance.runner import conduct
 from greentic.envpacks.registry import Registry
 
+pytestmark = pytest.mark.timeout(400)  # a life is gone through call by call
 PACK = Registry.installed().named("greentic.deployer.local-process")
 
 

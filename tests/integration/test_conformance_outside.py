@@ -12,6 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from greentic.conformance.checking import PROFILES
+from greentic.envpacks import scaffold
+from greentic.spec.capabilities import Slot
+
 MODULE = """
 from greentic.conformance.plain.bench import PlainBench
 from greentic.conformance.zoo import mutants
@@ -100,3 +104,23 @@ def test_an_interrupted_run_leaves_nothing(outside: dict[str, str], tmp_path: Pa
     assert list(calls.iterdir()) == []
     running = (path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists())
     assert not any(str(tmp_path).encode() in line for line in running)
+
+
+@pytest.fixture(scope="module")
+def skeleton(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """What `gtc env-pack new` writes and the tutorial starts from, installed outside of the repository."""
+    place = tmp_path_factory.mktemp("skeleton")
+    scaffold.new(place / "project", "acme.deployer.nomad", Slot.DEPLOYER)
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
+    subprocess.run([*command, "--target", str(place / "site"), str(place / "project")], check=True, timeout=120)
+    return {**os.environ, "PYTHONPATH": str(place / "site")}
+
+
+@pytest.mark.timeout(420)
+@pytest.mark.parametrize("profile", PROFILES)
+def test_the_deployer_of_the_tutorial_passes(skeleton: dict[str, str], profile: str) -> None:
+    ended = gtc(skeleton, "--deployer", "acme.deployer.nomad", "--profile", profile)
+    assert ended.stdout, ended.stderr
+    found = json.loads(ended.stdout)["result"]
+    assert [(one["name"], one["evidence"]) for one in found["checks"] if one["outcome"] != "passed"] == []
+    assert ended.returncode == 0

@@ -230,15 +230,16 @@ def test_what_was_changed_since_it_was_installed_is_not_started(place: Place) ->
 
 
 def test_what_is_run_is_what_was_verified(place: Place) -> None:
-    """The installed file is replaced the moment after it was read."""
+    """The installed files are replaced the moment after they were read."""
     deployer = place.deployer(HEAR + ANSWER % "'result': {'running': True}")
-    script = next((place.folder / "env-packs").rglob("main.py"))
     real: Callable[..., Any] = executables._copied
 
     def swapped(*arguments: Any) -> None:
         real(*arguments)
-        script.chmod(0o600)
-        script.write_text("raise SystemExit('the other one')\n")
+        for name in ("main.py", "provider"):
+            for script in (place.folder / "env-packs" / "acme.deployer.test").rglob(name):
+                script.chmod(0o700)
+                script.write_text("#!/bin/sh\nexit 3\n")
 
     executables._copied = swapped
     try:

@@ -65,6 +65,7 @@ class StoreServer(Starlette):
         kept = {
             ("env", "reconcile"): keeping.reconcile,
             ("env", "reconcile-complete"): keeping.complete,
+            ("evidence", "record"): keeping.record,
             ("files", "put"): keeping.put_file,
             ("files", "remove"): keeping.remove_file,
             ("backup", "create"): keeping.create,

@@ -6,8 +6,9 @@ store, which answers a repetition verbatim and commits answer and effect togethe
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
@@ -29,13 +30,22 @@ from greentic.spec.errors import CorruptDocument, Denied, GreenticError, Invalid
 from greentic.spec.parsing import Payload, parse_payload
 from greentic.spec.runtime import EnvironmentRuntime
 from greentic.spec.verbs import Operation
-from greentic.spec.wire import ImportRequest, ReconcileCompletionRequest, ReconcileFailed, RestoreRequest
+from greentic.spec.wire import (
+    EvidenceRequest,
+    ImportRequest,
+    ReconcileCompletionRequest,
+    ReconcileFailed,
+    RestoreRequest,
+)
 from greentic.store import contract
 from greentic.store.contract import Applied, Backup, Settled, WritableFiles
 
 MAX_ARTIFACT_BYTES = 256 * 1024 * 1024
 MAX_FILE_BYTES = 1024 * 1024
 RUNTIME = "runtime.json"
+_ELSEWHERE = frozenset({"secrets", "credentials"})
+"""Nouns whose verbs change something on a caller's machine and nothing here."""
+_WORD = re.compile(r"[a-z][a-z-]{0,62}")
 
 
 @runtime_checkable
@@ -161,6 +171,32 @@ class Keeping:
             failure = _ReconcileFailed(read.completion.error[:2_000])
         return await self._done(
             operation, asked, request, value, perform, lambda _settled: {"recorded": True}, lambda _r: told, failure
+        )
+
+    async def record(self, operation: Operation, request: Request) -> Response:
+        """Record what a caller is about to do, or did, on its own machine: put a secret there, check credentials."""
+        noun, verb = request.path_params["noun"], request.path_params["verb"]
+        if noun not in _ELSEWHERE or not _WORD.fullmatch(verb):
+            raise InvalidArgument(f"'{noun[:64]} {verb[:64]}' is not done elsewhere and recorded here")
+        named = replace(operation, noun=noun, verb=verb)
+        asked = await self._asked(named, request)
+        value = await exchange.body(request, self._desk.max_body)
+        read = parse_payload(EvidenceRequest, value, "the body")
+        reported: GreenticError | None = None
+        if read.phase == "intent":
+            reported = _Announced("it is about to be done on the caller's machine; what came of it is told later")
+        elif read.error is not None:
+            reported = _Elsewhere(read.error.kind, read.error.message)
+        perform = partial(self._maintained, named, asked, lambda _files: dict(read.result), exchange.if_match(request))
+        return await self._done(
+            named,
+            asked,
+            request,
+            value,
+            perform,
+            lambda settled: dict(settled.result),
+            lambda _r: {**read.target, "phase": read.phase},
+            reported,
         )
 
     async def put_file(self, operation: Operation, request: Request) -> Response:
@@ -378,6 +414,20 @@ class Keeping:
         applied = await self._desk.in_thread(partial(perform, request=sent))
         told = exchange.replayed(applied.result) if applied.replayed else dict(applied.result)
         return exchange.answer(told, headers={"etag": f'"{told["etag"]}"'})
+
+
+class _Announced(GreenticError):
+    """What has not happened yet."""
+
+    kind = "announced"
+
+
+class _Elsewhere(GreenticError):
+    """What somebody reports of their own machine, with its own kind."""
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind  # type: ignore[misc]
 
 
 class _ReconcileFailed(GreenticError):

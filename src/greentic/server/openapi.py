@@ -34,6 +34,7 @@ _REFUSALS = {
 }
 _BODIES: dict[tuple[str, str], Any] = {
     ("env", "reconcile-complete"): wire.ReconcileCompletionRequest,
+    ("evidence", "record"): wire.EvidenceRequest,
     ("backup", "restore"): wire.RestoreRequest,
     ("backup", "import"): wire.ImportRequest,
 }

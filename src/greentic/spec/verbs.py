@@ -555,6 +555,13 @@ OPERATIONS: tuple[Operation, ...] = (
     _operation("trust-root list", "GET trust-root", "Whom an environment trusts"),
     _operation("audit list", "GET audit", "Who changed what, in pages or as it happens", of_a8=False),
     _operation("audit head", "GET audit/head", "The newest signed head of the audit log", of_a8=False),
+    _operation(
+        "evidence record",
+        "POST evidence/{noun}/{verb}",
+        "Record what a caller is about to do, and did, on its own machine",
+        changes=True,
+        of_a8=False,
+    ),
     _operation("files list", "GET files", "The files beside an environment's document", of_a8=False),
     _operation("files show", "GET files/{path}", "One of them", of_a8=False),
     _operation("files put", "PUT files/{path}", "Write one of them", changes=True, of_a8=False),

@@ -148,6 +148,25 @@ class ReconcileCompletionRequest(Document):
     completion: ReconcileCompletion
 
 
+class ReportedError(Document):
+    """How something failed, for the audit log."""
+
+    kind: Annotated[str, Field(max_length=64)]
+    message: Annotated[str, Field(max_length=2_000)]
+
+
+class EvidenceRequest(Document):
+    """What a caller does on its own machine: announced (`intent`) before, told (`outcome`) after. Ours.
+
+    `target` says of what; neither it nor `result` holds anything confidential.
+    """
+
+    phase: Literal["intent", "outcome"]
+    target: dict[Text, Json] = Field(default_factory=dict)
+    result: dict[Text, Json] = Field(default_factory=dict)
+    error: ReportedError | None = OMITTED
+
+
 class PreconditionFailed(ConcurrencyConflict):
     """Somebody changed the environment in between."""
 

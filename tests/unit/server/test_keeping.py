@@ -7,8 +7,12 @@ import sqlite3
 
 import pytest
 from scene import ENV, ONE, bundle, deployed, ok, refused
+from test_access import guarded, keys  # noqa: F401 - fixtures
 
+from greentic.engine.command import Command
+from greentic.spec.errors import Denied, InputOutput
 from greentic.spec.integrity import digest
+from greentic.spec.parsing import Payload
 from greentic.store.sql.store import open_store
 
 
@@ -160,6 +164,47 @@ RUNTIME = {
     "generated_by": "acme.deployer@1.0.0",
     "generation": 1,
 }
+
+
+class TestEvidence:
+    def command(self, key="k"):
+        return Command("local", "secrets", "put", Asked(path="t/_/c/n"), key, "x")
+
+    def test_an_effect_elsewhere_is_announced_and_told(self, env):
+        done = []
+        applied = env.client().maintain(self.command(), lambda _files: done.append(1) or {"version": 1})
+        assert (applied.result, applied.generation) == ({"version": 1}, 1)
+        events = [
+            one for one in env.desk.store.events("local") if one["noun"] == "secrets" and one["phase"] == "outcome"
+        ]
+        assert [one["target"]["phase"] for one in events] == ["intent", "outcome"]
+        assert [one["result"]["outcome"] for one in events] == ["error", "ok"]
+        assert events[0]["result"]["kind"] == "announced"
+        assert events[1]["target"]["path"] == "t/_/c/n"
+        assert env.client().maintain(self.command(), lambda _files: {"version": 1}).replayed
+
+    def test_a_failed_one_is_told_as_failed(self, env):
+        def fail(_files):
+            raise InputOutput("no room")
+
+        with pytest.raises(InputOutput):
+            env.client().maintain(self.command(), fail)
+        event = env.desk.store.events("local")[-1]
+        assert event["result"] == {"outcome": "error", "kind": "io", "message": "no room"}
+
+    def test_who_may_not_does_nothing(self, guarded):  # noqa: F811
+        value, done = guarded.keys_of("looker", "read-only"), []
+        with pytest.raises(Denied):
+            guarded.client(value).maintain(self.command(), lambda _files: done.append(1) or {})
+        assert done == []
+
+    @pytest.mark.parametrize("path", ["traffic/set", "env/update", "secrets/PUT", "secrets/a_b"])
+    def test_nothing_else_is_done_elsewhere(self, env, path):
+        refused(env.ask("POST", f"{ENV}/evidence/{path}", {"phase": "outcome"}), 400, "invalid-request")
+
+
+class Asked(Payload):
+    path: str
 
 
 class TestFiles:

@@ -7,17 +7,18 @@ of revisions and of a data plane on this machine stay on this machine, in a fold
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from greentic.engine.command import Command
 from greentic.spec import identifiers
 from greentic.spec.environment import Environment
-from greentic.spec.errors import GreenticError, NotFound, StoreError
+from greentic.spec.errors import GreenticError, NotFound, NotImplementedYet, StoreError
 from greentic.spec.integrity import canonical_json
 from greentic.spec.parsing import parse
 from greentic.store import trust_file
-from greentic.store.contract import Applied, Complete, Files, Listing, Stored
+from greentic.store.contract import Applied, Complete, Effect, Files, Listing, Stored
 from greentic.store.preconditions import Precondition, meet
 from greentic.store.remote import reference
 from greentic.store.remote.kept import RemoteBackups, RemoteTrail
@@ -148,6 +149,36 @@ class RemoteStore:
         """What stands beside the environment's document on the server."""
         return RemoteFiles(self._transport, identifiers.environment_id(environment_id))
 
+    def maintain(
+        self,
+        command: Command,
+        effect: Effect,
+        *,
+        expected_generation: int | None = None,
+        if_match: str | None = None,
+    ) -> Applied:
+        """Run `effect`, which does something on this machine, and have it recorded: announced before, told after.
+
+        The key that was used before is answered as it was then, though `effect` ran again: it does the same again.
+        """
+        name = identifiers.environment_id(command.environment_id)
+        stored = self.load(name)
+        meet(Precondition(expected_generation, if_match), stored)
+        where = joined(ENVIRONMENTS, name, "evidence", command.noun, command.verb)
+        key, target = command.idempotency_key, command.payload.to_json()
+        announced = {"phase": "intent", "target": target}
+        self._transport.change("POST", where, announced, f"{key}:announced", {})
+        told: dict[str, Any] = {"phase": "outcome", "target": target}
+        try:
+            told["result"] = dict(effect(_Nowhere()))
+        except GreenticError as error:
+            told["error"] = {"kind": error.kind, "message": error.message[:2_000]}
+            with suppress(GreenticError):
+                self._transport.change("POST", where, told, key, {})
+            raise
+        answer = self._transport.change("POST", where, told, key, {})
+        return self._changed(name, answer.value)
+
     def audit(self, environment_id: str) -> RemoteTrail:
         """The environment's audit log, for reading."""
         return RemoteTrail(self._transport, identifiers.environment_id(environment_id))
@@ -256,6 +287,26 @@ class RemoteFiles:
         if not isinstance(value, dict) or not isinstance(value.get("files"), list):
             raise _unintelligible("a list of files")
         return tuple(map(str, value["files"]))
+
+
+class _Nowhere:
+    """The files beside a document, for effects on this machine: they are the server's."""
+
+    def read(self, path: str) -> bytes | None:
+        """Never."""
+        raise NotImplementedYet(f"'{path}' is kept by the store server")
+
+    def names(self, under: str) -> tuple[str, ...]:
+        """Never."""
+        raise NotImplementedYet(f"'{under}' is kept by the store server")
+
+    def write(self, path: str, data: bytes) -> None:  # noqa: ARG002
+        """Never."""
+        raise NotImplementedYet(f"'{path}' is kept by the store server")
+
+    def remove(self, path: str) -> None:
+        """Never."""
+        raise NotImplementedYet(f"'{path}' is kept by the store server")
 
 
 def _success(answer: Answer, command: Command) -> bool:

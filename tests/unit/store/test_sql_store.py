@@ -104,6 +104,40 @@ class TestGroups:
         assert [event["target"].get("name") for event in store.audit(ID).events()] == ["n0", "n1", "n2", "n3"]
         assert store.verify_audit(ID).ok
 
+    def test_values_that_cannot_be_kept_stop_nobody_else(self, store):
+        def impossible(view):
+            view.later("UPDATE environments SET generation = ? WHERE env_id = ?", 2**70, ID)
+            return view.carry_out(store.attempt(WALK.rename("bad"), None))
+
+        one, bad, two = grouped(
+            store,
+            lambda: [
+                store.submit(WALK.rename("n1")),
+                store.enqueue(WALK.rename("bad"), impossible),
+                store.submit(WALK.rename("n2")),
+            ],
+        )
+        assert bad.exception() is not None
+        assert (one.result().generation, two.result().generation) == (2, 3)
+
+    def test_a_database_that_was_taken_back_is_believed(self, store, database, opened):
+        """Somebody restored the whole database from a copy, and others went on from there."""
+        store.apply(WALK.rename("n1"))
+        store.apply(WALK.rename("n2"))
+        known = store._known[ID]
+        for table, column in (("elements", "generation"), ("ledger", "generation"), ("audit", "sequence")):
+            spoil(database, f"DELETE FROM {table} WHERE {column} > 1")
+        etag = store.audit(ID).tail(1)[0]["new_etag"]
+        spoil(database, "UPDATE environments SET generation = 1, sequence = 1, etag = ?", etag)
+        spoil(database, "UPDATE environments SET head = ?", store.audit(ID).tail(1)[0]["hash"])
+        assert store.load(ID).environment.name == "n0"
+        for number in (3, 4, 5):
+            store._known[ID] = known
+            store.apply(WALK.rename(f"n{number}"))
+        store._known[ID] = known
+        assert store.load(ID).environment.name == "n5"
+        assert store.load(ID).generation == 4
+
     def test_who_goes_away_before_his_turn_changes_nothing(self, store):
         gate = threading.Event()
         begun = threading.Event()

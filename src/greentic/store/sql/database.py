@@ -28,7 +28,8 @@ class DatabaseFailed(StoreError):
 
 
 class Connection(Protocol):
-    """One connection. Methods raise Interrupted, TimedOut for a lock that others keep, and StoreError."""
+    """One connection. Methods raise Interrupted, TimedOut for a lock that others keep, and DatabaseFailed; for values
+    that cannot be kept, what the driver raises."""
 
     def query(self, statement: str, *values: Any) -> list[Values]:
         """Carry out one statement; its rows."""

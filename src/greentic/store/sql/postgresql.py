@@ -177,6 +177,8 @@ class PostgresqlConnection:
                 details={"place": self._place},
                 next_step="wait for it to end and run the command again",
             )
+        if isinstance(error, psycopg.DataError):
+            return error  # it is the values, not the database
         if isinstance(error, _AGAIN) and not isinstance(error, _NEVER):
             return Interrupted(_reason(error), certain=not self._committing)
         return failed(self._place, _reason(error), sqlstate=error.sqlstate)

@@ -43,6 +43,8 @@ class SqliteConnection:
         """Carry out one statement; its rows."""
         try:
             return self._raw.execute(statement, values).fetchall()
+        except (sqlite3.DataError, sqlite3.IntegrityError):
+            raise  # it is the values, not the database
         except sqlite3.Error as error:
             raise failed(self._place, str(error), sqlite=getattr(error, "sqlite_errorname", None)) from error
 

@@ -12,7 +12,7 @@ import hashlib
 import json
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from copy import copy
 from dataclasses import dataclass
 from typing import Any
@@ -127,7 +127,8 @@ class View:
                     self.environment_id,
                     stored.generation,
                 )
-                return rows.advanced(known, younger, self.generation, self._etag)
+                with suppress(CorruptDocument):  # or what is known is of a past that the database was taken back from
+                    return rows.advanced(known, younger, self.generation, self._etag)
         return self.at(self.generation, self._etag)
 
     def at(self, generation: int, etag: str) -> State:

@@ -55,7 +55,7 @@ class KnownRequest:
         if data == self._raw:
             return self._head
         head = plain_head(data, self._limits)
-        if head is not None and len(data) <= REMEMBERED_BYTES:
+        if head is not None and len(data) <= REMEMBERED_BYTES and not head.has_body:
             self._raw = data
             self._head = head
         return head

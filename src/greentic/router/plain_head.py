@@ -1,4 +1,4 @@
-"""Request heads of the plainest kind, read without the parser: GET or HEAD, no body, nothing about the connection.
+"""Request heads of the plainest kind, read without the parser: no body or all of it at once, nothing on the connection.
 
 Most requests are of this kind, and what a parser does with every byte is most of what a request with a new head costs.
 Nothing is read here that could be read in two ways: a head that is not exactly of this form is left to
@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from greentic.router.fields import CALLER_VALUE, CLAIMS, HINTS, REQUEST_FIELDS, REQUEST_ID
+from greentic.router.fields import CALLER_VALUE, CLAIMS, DIGITS, HINTS, REQUEST_FIELDS, REQUEST_ID
 from greentic.router.heads import sort_cookies
 from greentic.router.limits import Limits
 from greentic.router.lines import KnownLines
@@ -22,19 +22,24 @@ from greentic.router.trace import is_traceparent
 END: Final = b"\r\n\r\n"
 
 _LINE: Final = re.compile(
-    rb"(GET|HEAD) ((/[A-Za-z0-9._~!$&'()*+,;=:@%/-]*)(?:\?[A-Za-z0-9._~!$&'()*+,;=:@%/?-]*)?) HTTP/1\.1"
+    rb"(GET|HEAD|POST|PUT|PATCH|DELETE) "
+    rb"((/[A-Za-z0-9._~!$&'()*+,;=:@%/-]*)(?:\?[A-Za-z0-9._~!$&'()*+,;=:@%/?-]*)?) HTTP/1\.1"
 )
 """Narrower than what the parser takes: RFC 3986 path and query characters, of methods that are framed alike."""
+_REPEATABLE: Final = frozenset((b"GET", b"HEAD"))
 _PREVIEW: Final = PARAMETER + b"="
 _KNOWN: Final = KnownLines(REQUEST_FIELDS)
 
 
 def plain_head(data: bytes, limits: Limits) -> RequestHead | None:
-    """The head of `data` when that is one plain request as a whole; None: the parser is to read it."""
-    if not data.endswith(END) or len(data) > limits.max_header_bytes:
+    """The head of `data` when that is one plain request as a whole, its body (the last `length` bytes) included; None:
+    the parser is to read it.
+    """
+    # Where the end is not that of the head, there is an empty line in the middle, which is not plain.
+    end = len(data) - len(END) if data.endswith(END) else data.find(END)
+    if end < 0 or end + len(END) > limits.max_header_bytes:
         return None
-    # Where another head or a body follows, there is an empty line in the middle, which is not plain.
-    lines = data[: -len(END)].split(b"\r\n")
+    lines = data[:end].split(b"\r\n")
     first = _LINE.fullmatch(lines.pop(0))
     if first is None or len(lines) > limits.max_headers:
         return None
@@ -42,6 +47,7 @@ def plain_head(data: bytes, limits: Limits) -> RequestHead | None:
     head.method, head.target, head.path = first.groups()
     if len(head.target) > limits.max_url_bytes or head.target.find(_PREVIEW) >= 0:
         return None
+    body = len(data) - end - len(END)
     reserved = _KNOWN.reserved(lines)
     if reserved is None:
         return None
@@ -56,6 +62,8 @@ def plain_head(data: bytes, limits: Limits) -> RequestHead | None:
             head.host_field = value
         elif name == b"cookie" and cookie is None:
             cookie, head.own_cookies = sort_cookies([value])
+        elif name == b"content-length" and body and not head.length and DIGITS.fullmatch(value):
+            head.length = int(value)
         elif name == b"x-request-id" and not head.request_id:
             if REQUEST_ID.fullmatch(value):
                 head.request_id = value
@@ -70,8 +78,13 @@ def plain_head(data: bytes, limits: Limits) -> RequestHead | None:
             head.via = value
         elif name != b"connection" or value.lower() != b"keep-alive":
             return None  # a rare field, one that frames, or one that came twice
-    if host is None:
+    if host is None or head.length != body:
         return None
+    if body:
+        head.has_body = True
+        head.plain = head.idempotent = False
+    elif head.method not in _REPEATABLE:
+        head.idempotent = False
     head.host = host
     if cookie:
         lines.append(b"Cookie: " + cookie)

@@ -138,6 +138,9 @@ class RequestReader:
             if head is not None:
                 # The parser stands between two messages and would stand there again: it need not see this one.
                 self._sink.request_started(head)
+                if head.has_body:
+                    self._sink.request_body(data[-head.length :])
+                    self._sink.request_finished([])
                 return
             self._between = False
         self._begun = self._ended = 0

@@ -264,6 +264,28 @@ def test_each_field_means_the_same_without_the_parser(name: bytes) -> None:
                 assert (plain.events, refused) == (other.events, refused_other), request
 
 
+@pytest.mark.parametrize(
+    "method", [b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS", b"post", b"PROPFIND"]
+)
+def test_a_body_is_read_the_same_without_the_parser(method: bytes) -> None:
+    """All at once or not, as long as it says or not, and whatever stands in it."""
+    for body in (b"", b"a", b"abc", b"\r\n", b"\r\n\r\n", b"abc\r\n\r\n", b"\r\n\r\nabc", WARM, b"x" * 70_000):
+        exact = b"%d" % len(body)
+        for length in (None, exact, b"0" + exact, b"+" + exact, exact + b" ", b"%d" % (len(body) + 1), b"0", exact * 2):
+            fields = b"" if length is None else b"\r\nContent-Length: " + length
+            for more in (fields, fields + b"\r\nExpect: 100-continue", fields * 2, fields + b"\r\nUpgrade: h2c"):
+                head = method + b" /p HTTP/1.1\r\nHost: a" + more + b"\r\n\r\n"
+                for chunks in (
+                    (head + body, WARM),
+                    (WARM, head + body),
+                    (head, body, WARM),
+                    (head + body + WARM, WARM),
+                ):
+                    plain, refused = read(*(chunk for chunk in chunks if chunk))
+                    other, refused_other = parsed(*(chunk for chunk in chunks if chunk))
+                    assert (plain.events, refused) == (other.events, refused_other), chunks
+
+
 def test_limits_hold_without_the_parser() -> None:
     for limits in (Limits(max_headers=3), Limits(max_header_bytes=100), Limits(max_url_bytes=6)):
         for fields in (

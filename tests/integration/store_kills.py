@@ -28,6 +28,8 @@ from greentic.store.sql.limits import Limits
 from greentic.store.sql.store import open_store
 
 WRITERS = 16
+_LEAST = 4
+"""Kills, however slow the machine is."""
 ENVIRONMENTS = ("e0", "e1", "e2")
 
 
@@ -88,7 +90,7 @@ def run(place: str, folder: Path, seconds: float, seed: int, database=None) -> C
 
 def _kill(place, journals, servers, running, counted, chance, end, database) -> None:
     running.update({who: _start(place, journals, who) for who in servers})
-    while time.monotonic() < end:
+    while time.monotonic() < end or counted.total() < _LEAST:
         time.sleep(chance.uniform(0.05, 0.6))
         if database is not None and chance.random() < 0.15:
             database.crash()

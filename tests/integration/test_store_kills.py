@@ -9,7 +9,7 @@ from tests.integration.store_kills import check, run
 from greentic.store.conformance import Walk
 from greentic.store.sql.store import open_store
 
-SECONDS = 8
+SECONDS = 6
 
 
 @pytest.fixture
@@ -22,14 +22,14 @@ def killable():
 
 def test_a_server_on_sqlite_is_killed(tmp_path):
     counted = run(str(tmp_path / "store.db"), tmp_path, SECONDS, 1)
-    assert counted["servers killed"] > 2
-    assert counted["acknowledged"] > 100
+    assert counted["servers killed"] >= 4
+    assert counted["acknowledged"] > 20
 
 
 def test_servers_on_postgresql_and_the_database_itself_are_killed(tmp_path, killable):
     counted = run(killable.fresh(), tmp_path, SECONDS, 1, killable)
-    assert counted["servers killed"] > 1
-    assert counted["acknowledged"] > 100
+    assert counted["servers killed"] + counted["databases killed"] >= 4
+    assert counted["acknowledged"] > 20
 
 
 def test_what_is_lost_is_found(tmp_path):

@@ -39,6 +39,8 @@ async def run(
     registry = Registry.installed()
     subject = certify.candidate(registry, need(kind, "option '--deployer'"))
     asked = certify.chosen([one.strip() for one in (profiles or PROFILES).split(",") if one.strip()], names)
+    if out is not None:
+        certify.prepare(out)
     count = 0
 
     def told(verdict: Verdict) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -73,6 +74,16 @@ async def certify(registry: Registry, subject: Candidate, asked: Sequence[Check]
     return reporting.report(subject.pack, origin, whole, parts, verdicts, began, seconds)
 
 
+def prepare(folder: Path) -> None:
+    """Make the folder that the report will be written to: a test of minutes is not to end without one. InputOutput."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise _unwritable(folder, error) from None
+
+
 def write(folder: Path, found: ConformanceReport) -> tuple[Path, ...]:
     """Write `report.json`, `certificate.md` and `certificate.txt` into `folder`; InputOutput when it cannot be."""
     data = (json.dumps(found.to_json(), indent=2, ensure_ascii=False) + "\n").encode()
@@ -82,12 +93,16 @@ def write(folder: Path, found: ConformanceReport) -> tuple[Path, ...]:
         "certificate.md": reporting.markdown(found, digest).encode(),
         "certificate.txt": reporting.text(found, digest).encode(),
     }
+    prepare(folder)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         for name, content in pages.items():
             (folder / name).write_bytes(content)
     except OSError as error:
-        raise InputOutput(
-            f"the report cannot be written to {folder}: {error.strerror}", next_step="name another folder with --out"
-        ) from None
+        raise _unwritable(folder, error) from None
     return tuple(folder / name for name in pages)
+
+
+def _unwritable(folder: Path, error: OSError) -> InputOutput:
+    return InputOutput(
+        f"the report cannot be written to {folder}: {error.strerror}", next_step="name another folder with --out"
+    )

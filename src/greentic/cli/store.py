@@ -228,7 +228,7 @@ def list_(invocation: Invocation, path: Path | None) -> Any:
     """The tokens of the file; never themselves."""
     from greentic.server import tokens
 
-    return {"tokens": [_shown(entry) for entry in tokens.read(_file(path)).tokens]}
+    return {"tokens": [_shown(entry) for entry in tokens.read(_file(path), nobody=True).tokens]}
 
 
 @token.command()

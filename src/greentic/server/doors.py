@@ -108,7 +108,7 @@ class GuardedDoor:
         """Read the file again; whether it could be understood."""
         self._stamp = _stamp(self._path)
         try:
-            self._take(tokens.read(self._path))
+            self._take(tokens.read(self._path, nobody=True))
         except GreenticError as error:
             self.reload_failures += 1
             LOG.error("the token file was not taken over, the one before still counts: %s", error.message)
@@ -117,9 +117,10 @@ class GuardedDoor:
         return True
 
     def _take(self, access: StoreAccess) -> None:
+        issuers = self._make_issuers(access)  # may refuse; then nothing of the file is taken
         self._tokens: Mapping[str, TokenEntry] = {one.token_sha256.lower(): one for one in access.tokens}
         self._certificates = access.certificates
-        self._issuers = self._make_issuers(access)
+        self._issuers = issuers
 
     def _look(self) -> None:
         if self._clock() - self._looked < LOOK_SECONDS:

@@ -23,8 +23,9 @@ MAX_BYTES = 16 * 1024 * 1024
 _ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"
 
 
-def read(path: Path) -> StoreAccess:
-    """The file; StoreError when it cannot be read, SpecViolation when it cannot be understood or grants nobody."""
+def read(path: Path, *, nobody: bool = False) -> StoreAccess:
+    """The file; StoreError when it cannot be read, or names nobody and may not; SpecViolation for one that cannot be
+    understood. `nobody`: a server that runs takes over that the last token was revoked."""
     try:
         with path.open("rb") as file:
             data = file.read(MAX_BYTES + 1)
@@ -33,7 +34,7 @@ def read(path: Path) -> StoreAccess:
     if len(data) > MAX_BYTES:
         raise StoreError(f"the token file {path} is larger than {MAX_BYTES} bytes")
     found = parse(StoreAccess, parse_json(data, str(path)), str(path))
-    if found.empty:
+    if found.empty and not nobody:
         raise StoreError(
             f"the token file {path} names nobody, so nobody could do anything",
             next_step="gtc store token create NAME, or serve without --rbac-tokens on this machine only",

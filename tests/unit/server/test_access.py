@@ -112,6 +112,26 @@ class TestTokens:
         tokens.remove(guarded.keys_of.path, entry.token_id)
         refused(guarded.ask("GET", ENV, token=value), 401, "unauthorized")
 
+    def test_the_last_one_is_revoked_too(self, guarded):
+        root = guarded.keys_of.values["root"]
+        ok(guarded.ask("GET", ENV, token=root))
+        tokens.remove(guarded.keys_of.path, tokens.read(guarded.keys_of.path).tokens[0].token_id)
+        refused(guarded.ask("GET", ENV, token=root), 401, "unauthorized")
+        with pytest.raises(StoreError, match="names nobody"):
+            GuardedDoor(guarded.keys_of.path)
+
+    def test_nothing_is_taken_of_a_file_that_is_refused_in_part(self, guarded):
+        root = guarded.keys_of.values["root"]
+        document = json.loads(guarded.keys_of.path.read_text())
+        issuer = {
+            "issuer": "https://id.example",
+            "audience": "store",
+            "jwks_uri": "http://far.example/keys",
+            "grants": [{"claim": "c", "value": "v", "role": "admin"}],
+        }
+        guarded.keys_of.path.write_text(json.dumps({**document, "tokens": [], "issuers": [issuer]}))
+        ok(guarded.ask("GET", ENV, token=root))
+
     def test_a_file_that_is_broken_locks_nobody_out_and_lets_nobody_in(self, guarded, caplog):
         root = guarded.keys_of.values["root"]
         ok(guarded.ask("GET", ENV, token=root))

@@ -12,6 +12,7 @@ import asyncio
 import http.client
 import json
 import os
+import socket
 import statistics
 import subprocess
 import sys
@@ -20,8 +21,6 @@ import time
 from pathlib import Path
 
 import httptools
-
-from greentic.server.serving import Settings
 
 ENVIRONMENTS = 8
 HOST = "127.0.0.1"
@@ -149,7 +148,8 @@ def main() -> None:
     options = arguments.parse_args()
     with tempfile.TemporaryDirectory(dir=Path(__file__).parent) as name:
         folder = Path(name)
-        port = int(Settings().bind.rpartition(":")[2]) + 10_000
+        with socket.create_server((HOST, 0)) as free:
+            port = free.getsockname()[1]
         command = [
             *(sys.executable, "-m", "greentic.cli.main", "store", "serve", "--bind", f"{HOST}:{port}"),
             *("--db", options.db or str(folder / "store.db"), "--operator-key", str(folder / "key.pem"), "--quiet"),
@@ -163,8 +163,6 @@ def main() -> None:
 
 
 def until_it_listens(port: int, server: subprocess.Popen[bytes]) -> None:
-    import socket
-
     for _ in range(600):
         assert server.poll() is None, "the server ended"
         try:

@@ -358,7 +358,7 @@ class Oracle:
             if held:
                 over = self._over.get(facts.revision_cookie, source.generation)
                 must(source.generation <= over, f"the ended promise {said} came back")
-            else:
+            elif said["g"] <= dial.generation:  # a router that lags behind does not know of it yet
                 self._over.setdefault(facts.revision_cookie, source.generation)
             if held and said["r"] in listed:
                 return "cookie", frozenset((said["r"],))

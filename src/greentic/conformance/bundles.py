@@ -84,7 +84,15 @@ listener = socket.socket()
 listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
 listener.bind((os.environ.get("HOST", "127.0.0.1"), int(os.environ["PORT"])))
 listener.listen(512)
-signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+
+
+def end(*_):
+    """A moment of its own: whoever says that it has ended has waited for it."""
+    time.sleep(0.1)
+    os._exit(0)
+
+
+signal.signal(signal.SIGTERM, end)
 while True:
     threading.Thread(target=serve, args=(listener.accept()[0],), daemon=True).start()
 '''

@@ -140,7 +140,8 @@ class DataPlane:
                 report = await self._empty(revision, deadline, told)
             finally:
                 self._drain_ends.pop(revision_id, None)
-            await self._workers.end(revision_id)
+        # Without a worker there may be one on its way out, which somebody who has gone since had begun to end.
+        await self._workers.end(revision_id)
         return DrainReport(
             revision_id,
             finished=report.finished,

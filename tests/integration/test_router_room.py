@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import resource
 import socket
 import sys
 from collections.abc import Callable, Iterator
@@ -312,3 +313,18 @@ def test_a_half_closed_tunnel_that_says_nothing_ends(stage: Stage) -> None:
         assert reader.head().status == 101
         client.shutdown(socket.SHUT_WR)
         assert reader.closed()
+
+
+@pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="needs prlimit(2)")
+def test_no_more_clients_are_let_in_than_the_system_grants_files_for(stage: Stage) -> None:
+    worker = stage.worker(answering(b"x"))
+    resource.prlimit(stage.process.pid, resource.RLIMIT_NOFILE, (104, 104))
+    acknowledged = stage.configure(table(deployment([revision("R1", worker.port)])))
+    assert "20 clients" in acknowledged.warnings[0]
+    with contextlib.ExitStack() as stack:
+        statuses = []
+        for _ in range(30):
+            client = stack.enter_context(stage.connect())
+            client.sendall(GET)
+            statuses.append(Reader(client).response().status)
+        assert statuses == [200] * 20 + [503] * 10

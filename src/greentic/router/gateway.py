@@ -77,8 +77,8 @@ class Gateway:
         """The last requests that are over, for `explain`."""
         self.pins = SessionPins()
         """Where sessions are pinned."""
-        self._descriptors = _descriptors()
-        """Clients for whom the system grants the process files, two for each and some for itself."""
+        self._most = 0
+        """How many clients may be connected."""
         self._clients: set[ClientConnection] = set()
         self._pools: dict[str, UpstreamPool] = {}
         self._tallies: dict[str, Tally] = {}
@@ -101,13 +101,12 @@ class Gateway:
     def admit(self, client: ClientConnection) -> bool:
         """Count a connection in; False when there are too many."""
         self._clients.add(client)
-        return len(self._clients) <= min(self.limits.max_connections, self._descriptors)
+        return len(self._clients) <= self._most
 
     @property
     def crowded(self) -> bool:
         """Whether even those that are only told so are too many."""
-        limit = min(self.limits.max_connections, self._descriptors)
-        return len(self._clients) > limit + limit // 8 + _TOLD_OF_NO_ROOM
+        return len(self._clients) > self._most + self._most // 8 + _TOLD_OF_NO_ROOM
 
     def leave(self, client: ClientConnection) -> None:
         """Count a connection out."""
@@ -166,9 +165,7 @@ class Gateway:
         compiled = compile_table(RoutingTable.parse(table), self.table)
         self._secure(compiled.source.tls)
         warnings = [*compiled.warnings(), *self._keep_pins_at(compiled.source.pins), *self._trace_to(compiled.source)]
-        if compiled.limits.max_connections > self._descriptors:
-            files = f"the system lets a router process open files for {self._descriptors} clients"
-            warnings.append(f"{files}, not for {compiled.limits.max_connections}: raise its limit (ulimit -n)")
+        warnings += self._make_room(compiled.limits.max_connections)
         pools: dict[str, UpstreamPool] = {}
         for deployment in compiled.deployments.values():
             for revision in deployment.revisions:
@@ -199,6 +196,20 @@ class Gateway:
             "compile_ms": round((time.perf_counter() - began) * 1000, 3),
             "warnings": warnings,
         }
+
+    def _make_room(self, clients: int) -> list[str]:
+        """Let as many clients in as asked and as the system grants files for; what there is to say of it."""
+        granted = _served_with(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+        before, self._most = self._most, min(clients, granted)
+        if clients <= granted:
+            return []
+        warning = (
+            f"the system lets a router open files for {granted} clients, not for limits.max_connections={clients}: "
+            "raise its limit of open files (ulimit -n) and restart the runtime"
+        )
+        if self._most != before:
+            _log.warning("%s", warning)
+        return [warning]
 
     def _secure(self, material: TlsMaterial | None) -> None:
         """Accept with `material` from now on; those that are connected stay, as long as what they rely on holds."""
@@ -479,9 +490,9 @@ def _by_kind(clients: Iterable[ClientConnection]) -> InFlight:
     return InFlight(**collections.Counter(client.kind for client in clients))
 
 
-def _descriptors() -> int:
-    granted, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return max((granted - _OWN_FILES) // 2, 1) if granted != resource.RLIM_INFINITY else sys.maxsize
+def _served_with(files: int) -> int:
+    """How many clients can be served with that many open files: two for each."""
+    return max((files - _OWN_FILES) // 2, 1) if files != resource.RLIM_INFINITY else sys.maxsize
 
 
 def _close_unless_spoken_to(client: ClientConnection) -> None:

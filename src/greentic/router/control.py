@@ -34,8 +34,8 @@ moment.
 class Acknowledgement:
     """The router serves table `version`: the generation of each deployment, and what compiling took (milliseconds).
 
-    `warnings` names routes that can never match because an earlier deployment has the same host and prefix, and settings
-    that cannot be had.
+    `warnings` names routes that can never match because an earlier deployment has the same host and prefix, and
+    settings that cannot be had.
     """
 
     version: int

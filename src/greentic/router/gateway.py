@@ -77,7 +77,7 @@ class Gateway:
         """The last requests that are over, for `explain`."""
         self.pins = SessionPins()
         """Where sessions are pinned."""
-        self._most = 0
+        self._most = self.limits.max_connections
         """How many clients may be connected."""
         self._clients: set[ClientConnection] = set()
         self._pools: dict[str, UpstreamPool] = {}

@@ -104,9 +104,13 @@ def running(command: list[str], port: int, **how: Any) -> Iterator[subprocess.Po
 def worker_pid(process: subprocess.Popen[bytes]) -> int:
     """The process that does the work: nginx's one worker, or the process itself."""
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-    with contextlib.suppress(OSError):
-        for child in children.read_text().split():
-            return int(child)
+    deadline = time.monotonic() + 1
+    # The one that listens may not have forked yet.
+    while time.monotonic() < deadline:
+        with contextlib.suppress(OSError):
+            for child in children.read_text().split():
+                return int(child)
+        time.sleep(0.02)
     return process.pid
 
 

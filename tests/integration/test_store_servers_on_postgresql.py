@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -59,13 +60,20 @@ def test_they_are_one_store(servers, killable):
     ready = threading.Event()
 
     def watch():
-        with other.stream("GET", "/environments/prod/watch") as stream:
-            for line in stream.iter_lines():
-                if line.startswith("id:"):
-                    heard.append(line)
-                    ready.set()
-                if line == "id: 3":
-                    return
+        """As any client of server-sent events: where a stream ends, go on from its last event."""
+        end = time.monotonic() + 60
+        while time.monotonic() < end:
+            since = {"last-event-id": heard[-1].removeprefix("id: ")} if heard else {}
+            with (
+                contextlib.suppress(httpx2.HTTPError),
+                other.stream("GET", "/environments/prod/watch", headers=since) as stream,
+            ):
+                for line in stream.iter_lines():
+                    if line.startswith("id:"):
+                        heard.append(line)
+                        ready.set()
+                    if line == "id: 3":
+                        return
 
     watching = threading.Thread(target=watch)
     watching.start()
@@ -73,6 +81,9 @@ def test_they_are_one_store(servers, killable):
     assert rename(one, "n2").json()["generation"] == 2
     told = []
     killable.crash()
+    away = one.get("/environments/prod")
+    assert (away.status_code, away.json()["kind"]) == (503, "busy")
+    assert "127.0.0.1" not in away.text
     writing = threading.Thread(target=lambda: told.append(rename(other, "n3")))
     writing.start()
     killable.start()

@@ -20,12 +20,14 @@ from greentic.spec.errors import (
     NotFound,
     NotImplementedYet,
     SpecViolation,
+    StoreError,
     TimedOut,
 )
 from greentic.spec.trust_root import KeyRemoved, TrustRootError
 from greentic.spec.wire import STATUSES
 
 INTERNAL = "the server failed; its log says why"
+AWAY = "the database cannot be reached; ask again, and change under the same key"
 RETRY_SECONDS = 1
 _REUSED = {"idempotency-conflict", "idempotency-key-reused"}
 
@@ -87,6 +89,8 @@ def _told(error: GreenticError, *, seeds: bool) -> tuple[int, dict[str, Any]]:
         return _detailed("invalid-request", error)
     if isinstance(error, NotImplementedYet):
         return _detailed("not-yet-implemented", error)
+    if isinstance(error, StoreError) and error.details.get("away"):
+        return 503, {"kind": "busy", "detail": AWAY}  # where the database is, is for the log
     if isinstance(error, TimedOut):
         return 503, {"kind": "busy", "detail": error.message}
     return STATUSES["internal"], {"kind": "internal", "message": INTERNAL}

@@ -99,7 +99,7 @@ def listed(statement: str, values: Iterable[Any]) -> tuple[str, list[Any]]:
 
 
 def failed(place: str, reason: str, **details: Any) -> DatabaseFailed:
-    """The error of a database that does not do what it is told."""
+    """The error of a database that does not do what it is told; `away` among the details: it cannot be reached now."""
     return DatabaseFailed(
         f"the database {place} failed: {reason}",
         details={"place": place, **details},

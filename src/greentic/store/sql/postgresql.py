@@ -202,7 +202,7 @@ class PostgresqlDatabase:
                 schema.migrate(connection, _WORDS, timestamp(wall_clock()))
         except Interrupted as stop:
             self.close()
-            raise failed(self.place, stop.reason) from stop
+            raise failed(self.place, stop.reason, away=True) from stop
         except BaseException:
             self.close()
             raise
@@ -221,7 +221,7 @@ class PostgresqlDatabase:
             with self._using("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", commit=False) as connection:
                 yield connection
         except Interrupted as stop:
-            raise failed(self.place, stop.reason) from stop
+            raise failed(self.place, stop.reason, away=True) from stop
 
     def ask(self, statement: str, *values: Any) -> list[Values]:
         """One question outside of any transaction; its rows. Asked again when the connection was broken."""
@@ -232,7 +232,7 @@ class PostgresqlDatabase:
             except Interrupted as stop:
                 connection.close()
                 if last:
-                    raise failed(self.place, stop.reason) from stop
+                    raise failed(self.place, stop.reason, away=True) from stop
                 continue
             except BaseException:
                 connection.close()

@@ -395,7 +395,8 @@ class SqlStore:
                     continue
                 error = StoreError(
                     f"the database {self.database.place} failed: {stop.reason}",
-                    details={"place": self.database.place} | ({} if certain else {"committed": "unconfirmed"}),
+                    details={"place": self.database.place, "away": True}
+                    | ({} if certain else {"committed": "unconfirmed"}),
                     next_step="look after the database, then run the same command again under the same key",
                 )
                 ends = [(one, error) for one in group]

@@ -57,6 +57,8 @@ class Dial:
     """One deployment at one generation of the record, as the rules have it."""
 
     generation: int = 0
+    newest: int = -1
+    """As `generation`, but -1 before the first split."""
     active: bool = True
     weights: dict[str, int] = field(default_factory=dict)
     owners: tuple[tuple[int, str], ...] = ()
@@ -133,6 +135,8 @@ class Oracle:
                 lifecycles=lifecycles,
                 pin_seconds=after.host_config.pin_seconds,
             )
+            if split is not None or deployment.traffic_generation is not None:
+                dial.newest = dial.generation
             if split is not None:
                 dial.weights = {one.revision_id: one.weight_bps for one in split.entries if one.weight_bps}
                 dial.owners = tuple((count, split.entries[index].revision_id) for count, index in split.slots)
@@ -358,7 +362,7 @@ class Oracle:
             if held:
                 over = self._over.get(facts.revision_cookie, source.generation)
                 must(source.generation <= over, f"the ended promise {said} came back")
-            elif said["g"] <= dial.generation:  # a router that lags behind does not know of it yet
+            elif said["g"] <= dial.newest:  # a router that lags behind does not know of it yet
                 self._over.setdefault(facts.revision_cookie, source.generation)
             if held and said["r"] in listed:
                 return "cookie", frozenset((said["r"],))

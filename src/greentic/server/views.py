@@ -35,6 +35,9 @@ def of(environment: Environment, customers: frozenset[str] | None) -> Environmen
             "revisions": tuple(one for one in environment.revisions if one.deployment_id in deployments),
             "traffic_splits": tuple(one for one in environment.traffic_splits if one.deployment_id in deployments),
             "split_history": tuple(one for one in environment.split_history if one.deployment_id in deployments),
+            "traffic_schedules": tuple(
+                one for one in environment.traffic_schedules if one.deployment_id in deployments
+            ),
             "messaging_endpoints": endpoints,
             "trust_root": None,
             "retired_policies": (),

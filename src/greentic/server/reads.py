@@ -74,7 +74,8 @@ class Reads:
 
     async def runtime(self, request: Request) -> Response:
         """What the data plane discovered of itself; null while nothing was recorded."""
-        _, environment_id = await self._seen(request, "env", "show")
+        principal, environment_id = await self._seen(request, "env", "show")
+        self._whole(principal)  # routes, workers and addresses of every deployment
         await self._load(environment_id)
         data = await self._desk.in_thread(partial(self._desk.store.files(environment_id).read, "runtime.json"))
         return exchange.answer({"runtime": None if data is None else exchange.json_of(data)})

@@ -298,7 +298,7 @@ class TestCustomers:
         assert "rival" not in told.text
         assert shared.rival not in told.text
         assert "trust_root" not in seen
-        for path in (f"{ENV}/trust-root", f"{ENV}/audit", f"{ENV}/files"):
+        for path in (f"{ENV}/trust-root", f"{ENV}/audit", f"{ENV}/files", f"{ENV}/runtime"):
             refused(shared.ask("GET", path, token=value), 403, "unauthorized")
 
     def test_changes_to_their_own_only(self, shared):

@@ -37,14 +37,17 @@ from greentic.spec.wire import (
     ReconcileFailed,
     RestoreRequest,
 )
-from greentic.store import contract
+from greentic.store import contract, policies, trust_file
 from greentic.store.contract import Applied, Backup, Settled, WritableFiles
+from greentic.store.sql import artifact
 
 MAX_ARTIFACT_BYTES = 256 * 1024 * 1024
 MAX_FILE_BYTES = 1024 * 1024
 RUNTIME = "runtime.json"
 _ELSEWHERE = frozenset({"secrets", "credentials"})
 """Nouns whose verbs change something on a caller's machine and nothing here."""
+_CUSTODY = frozenset({trust_file.FILE, policies.FILE})
+"""Files that say whom an environment trusts and who may change what there."""
 _WORD = re.compile(r"[a-z][a-z-]{0,62}")
 
 
@@ -300,6 +303,12 @@ class Keeping:
         asked, kept = await self._asked(operation, request), self._backups()
         value = await exchange.body(request, MAX_ARTIFACT_BYTES)
         read = await self._desk.in_thread(partial(parse_payload, ImportRequest, value, "the body"))
+        # Who chooses whom an environment trusts holds key custody, whether key by key or with all of an artifact.
+        custody = asked.principal.decide("trust-root", "add", asked.environment_id, changes=True)
+        if not custody.allowed and await self._desk.in_thread(partial(_brings_trust, read.artifact)):
+            denied = replace(custody, reason=f"the artifact says whom the environment trusts, and {custody.reason}")
+            noun, verb = operation.noun, operation.verb
+            raise await deny(self._desk, asked.principal, noun, verb, asked.environment_id, denied, request)
         perform = partial(
             kept.import_, asked.environment_id, read.artifact, idempotency_key=asked.key, actor=asked.principal.name
         )
@@ -438,6 +447,12 @@ class _ReconcileFailed(GreenticError):
 
 def _integrity(settled: Settled) -> Any:
     return StateIntegrity(algorithm="sha-256", digest=settled.etag).to_json()
+
+
+def _brings_trust(carried: BackupArtifact) -> bool:
+    """Whether an artifact says whom the environment trusts, or who may change what there."""
+    content, _log = artifact.read(carried)
+    return content.environment().trust_root is not None or not _CUSTODY.isdisjoint(content.files)
 
 
 def _backup_id(request: Request) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import sqlite3
 
@@ -10,6 +11,7 @@ from scene import ENV, ONE, bundle, deployed, ok, refused
 from test_access import guarded, keys  # noqa: F401 - fixtures
 
 from greentic.engine.command import Command
+from greentic.spec.environment import Environment
 from greentic.spec.errors import Denied, InputOutput
 from greentic.spec.integrity import digest
 from greentic.spec.parsing import Payload
@@ -120,6 +122,61 @@ class TestBackups:
         body = {"env_id": "local", "name": "local", "host_config": {"env_id": "local"}}
         ok(env.ask("POST", "/environments", body))
         refused(env.ask("GET", f"{ENV}/backups"), 501, "not-yet-implemented")
+
+
+def carried(env_id: str, **more):
+    """A handmade artifact that nobody signed; `files` are texts by path, the rest fields of the document."""
+    files = {path: base64.b64encode(text.encode()).decode() for path, text in more.pop("files", {}).items()}
+    host = {"env_id": env_id}
+    environment = Environment.model_validate({"environment_id": env_id, "name": "x", "host_config": host, "packs": []})
+    document = {**environment.to_json(), **more}
+    snapshot = {"audit_log": [], "environment": document, "files": files}
+    manifest = {
+        "schema": "greentic.backup-manifest.v1",
+        "backup_id": ONE,
+        "env_id": env_id,
+        "created_at": "2026-01-01T00:00:00Z",
+        "generation": 1,
+        "integrity": {"algorithm": "sha-256", "digest": digest(document)},
+        "size_bytes": 1,
+    }
+    told = {"schema": "greentic.backup-artifact.v1", "manifest": manifest, "snapshot": snapshot}
+    return {"artifact": {**told, "snapshot_digest": digest(snapshot)}}
+
+
+class TestTrustByImport:
+    """Who may not change whom an environment trusts does not choose it by an artifact either."""
+
+    IMPORT = "/environments/imp/import"
+
+    @pytest.fixture
+    def trust(self, guarded):  # noqa: F811
+        ok(guarded.ask("POST", f"{ENV}/trust-root/bootstrap", token=guarded.keys_of.values["root"]))
+        return guarded.desk.store.load("local").environment.trust_root.to_json()
+
+    def test_a_trust_root(self, guarded, trust):  # noqa: F811
+        operator = guarded.keys_of("op", "operator")
+        body = carried("imp", trust_root=trust)
+        told = refused(guarded.ask("POST", self.IMPORT, body, token=operator), 403, "unauthorized")
+        assert "trust-root.add" in told["reason"]
+        assert guarded.desk.store.names() == ("local",)
+        ok(guarded.ask("POST", self.IMPORT, body, token=guarded.keys_of.values["root"]))
+
+    @pytest.mark.parametrize("path", ["trust-root.json", "policy.json"])
+    def test_a_file_that_says_the_same(self, guarded, path):  # noqa: F811
+        operator = guarded.keys_of("op", "operator")
+        body = carried("imp", files={path: "{}"})
+        refused(guarded.ask("POST", self.IMPORT, body, token=operator), 403, "unauthorized")
+        binding = {"slot": "secrets", "kind": "acme.secrets@1.0.0", "pack_ref": "p", "answers_ref": path}
+        body = carried("imp", packs=[binding])
+        body["artifact"]["snapshot"]["pack_answers"] = {"secrets": {}}
+        body["artifact"]["snapshot_digest"] = digest(body["artifact"]["snapshot"])
+        refused(guarded.ask("POST", self.IMPORT, body, token=operator), 403, "unauthorized")
+        assert guarded.desk.store.names() == ("local",)
+
+    def test_what_says_nothing_of_trust(self, guarded):  # noqa: F811
+        operator = guarded.keys_of("op", "operator")
+        ok(guarded.ask("POST", self.IMPORT, carried("imp"), token=operator))
 
 
 class TestReconcile:

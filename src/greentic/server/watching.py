@@ -19,7 +19,7 @@ from greentic.server.desk import Desk
 from greentic.spec.errors import GreenticError, InvalidArgument, NotFound, TimedOut
 
 BEAT_SECONDS = 15.0
-"""Between two signs of life; then the state is looked at and the caller's right to see it, too."""
+"""Between two signs of life; no longer does a stream go on without a look at its caller's right to it."""
 MAX_STREAMS = 512
 PAGE = 200
 RETRY_MILLISECONDS = 2_000
@@ -67,25 +67,31 @@ class Feed:
             self.streams -= 1
 
     async def _entries(self, request: Request, environment_id: str, after: int) -> AsyncIterator[str]:
+        admission = _Admission(self._desk, request, "audit", "list", whole=True)
         with _Waiting(self, environment_id) as waiting:
             while not self.ending.is_set():
                 waiting.clear()
                 read = partial(self._desk.store.events, environment_id, after, PAGE)
                 page = await self._desk.in_thread(read)
                 for event in page:
+                    if not await admission.holds():
+                        return
                     after = event["sequence"]
                     yield _event("audit", after, event)
                 if len(page) == PAGE:
                     continue
-                if not await self._woken(waiting, request):
-                    yield ": still here\n\n"
-                    if not await self._still_admitted(request):
+                if not await self._woken(waiting):
+                    if not await admission.holds():
                         return
+                    yield ": still here\n\n"
 
     async def _generations(self, request: Request, environment_id: str, seen: int | None) -> AsyncIterator[str]:
+        admission = _Admission(self._desk, request, "env", "watch", whole=False)
         with _Waiting(self, environment_id) as waiting:
             while not self.ending.is_set():
                 waiting.clear()
+                if not await admission.holds():
+                    return
                 try:
                     stored = await self._desk.in_thread(partial(self._desk.store.load, environment_id))
                 except NotFound:
@@ -98,26 +104,18 @@ class Feed:
                     seen = stored.generation
                     told = {"environment_id": environment_id, "generation": seen, "etag": stored.etag}
                     yield _event("environment", seen, told)
-                if not await self._woken(waiting, request):
-                    yield ": still here\n\n"
-                    if not await self._still_admitted(request):
+                if not await self._woken(waiting):
+                    if not await admission.holds():
                         return
+                    yield ": still here\n\n"
 
-    async def _woken(self, waiting: asyncio.Event, _request: Request) -> bool:
+    async def _woken(self, waiting: asyncio.Event) -> bool:
         try:
             async with asyncio.timeout(BEAT_SECONDS):
                 await waiting.wait()
         except TimeoutError:
             return False
         return True
-
-    async def _still_admitted(self, request: Request) -> bool:
-        """Whether the caller may still be told: a token may have been revoked meanwhile."""
-        try:
-            principal = await self._desk.caller(request)
-        except GreenticError:
-            return False
-        return principal.sees(request.path_params["environment_id"])
 
     def enter(self, environment_id: str, waiting: asyncio.Event) -> None:
         """Wake `waiting` whenever the environment changes."""
@@ -139,6 +137,29 @@ class Feed:
     def _wake(self, environment_id: str) -> None:
         for one in self._watching.get(environment_id, ()):
             one.set()
+
+
+class _Admission:
+    """A stream's right to go on, decided anew once it is `BEAT_SECONDS` old: a token may have been revoked or narrowed
+    meanwhile, and an environment that is never quiet must not hide that."""
+
+    def __init__(self, desk: Desk, request: Request, noun: str, verb: str, *, whole: bool) -> None:
+        self._desk, self._request, self._noun, self._verb, self._whole = desk, request, noun, verb, whole
+        self._since = desk.clock()
+
+    async def holds(self) -> bool:
+        """Whether the caller may still be told."""
+        if self._desk.clock() - self._since < BEAT_SECONDS:
+            return True
+        try:
+            principal = await self._desk.caller(self._request)
+        except GreenticError:
+            return False
+        self._since = self._desk.clock()
+        if self._whole and principal.customers is not None:
+            return False
+        environment_id = self._request.path_params["environment_id"]
+        return principal.decide(self._noun, self._verb, environment_id, changes=False).allowed
 
 
 class _Waiting:

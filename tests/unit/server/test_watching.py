@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import json
+import time
 
 import httpx2
 import pytest
 from scene import ENV, ok, refused
+from test_access import guarded, keys  # noqa: F401 - fixtures
+
+from greentic.server import tokens
 
 
 @contextlib.contextmanager
@@ -57,6 +61,28 @@ def test_an_audit_log_is_followed_and_resumed(env):
         assert next(found)[2]["idempotency_key"] == "followed"
     with stream(env, f"{ENV}/audit", **{"last-event-id": str(first[1])}) as found:
         assert next(found)[2]["idempotency_key"] == "followed"
+
+
+@pytest.mark.parametrize("path", ["watch", "audit"])
+@pytest.mark.parametrize("narrowed", [None, {"env_ids": ("other",)}, {"customer_ids": ("acme",)}])
+def test_a_busy_stream_ends_with_its_callers_right_to_it(guarded, monkeypatch, path, narrowed):  # noqa: F811
+    """No silence is waited for: the right is looked at again before anything is sent."""
+    root, value = guarded.keys_of.values["root"], guarded.keys_of("reader", "read-only")
+    with stream(guarded, f"{ENV}/{path}", authorization=f"Bearer {value}") as found:
+        next(found)
+        monkeypatch.setattr(guarded.desk, "clock", lambda: time.monotonic() + 20)
+        ok(guarded.ask("PATCH", ENV, {"name": "known"}, token=root))
+        assert next(found)[1] > 1, "who may still be told is told, however old the stream"
+        (entry,) = (one for one in tokens.read(guarded.keys_of.path).tokens if one.actor == "reader")
+        tokens.remove(guarded.keys_of.path, entry.token_id)
+        if narrowed is not None:
+            tokens.add(guarded.keys_of.path, entry.model_copy(update=narrowed))
+        monkeypatch.setattr(guarded.desk, "clock", lambda: time.monotonic() + 40)
+        ok(guarded.ask("PATCH", ENV, {"name": "not for them"}, token=root))
+        if (path, narrowed) == ("watch", {"customer_ids": ("acme",)}):
+            assert next(found)[1] > 2, "generations are for customers, too"
+        else:
+            assert next(found, None) is None
 
 
 def test_what_cannot_be_streamed(env):

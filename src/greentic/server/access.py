@@ -65,6 +65,15 @@ class Principal:
         return {"kind": self.kind} if self.user is None else {"kind": self.kind, "user": self.user}
 
     @property
+    def identity(self) -> Mapping[str, Any]:
+        """Whose repetition is a repetition: the same caller, and still there for the same customers.
+
+        A recorded answer is given before anybody asks whose deployment it is about, so who was moved to other customers
+        must not be given what was answered before.
+        """
+        return self.caller if self.customers is None else {**self.caller, "customers": sorted(self.customers)}
+
+    @property
     def name(self) -> str:
         """Who is recorded as having done it when nobody else is named."""
         return self.user or self.kind

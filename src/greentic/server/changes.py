@@ -23,7 +23,7 @@ from greentic.server.dialect import Asked, Words, words
 from greentic.spec import identifiers
 from greentic.spec.changes import ApplyChangesPayload
 from greentic.spec.environment import Environment
-from greentic.spec.errors import Denied, InvalidArgument, SpecViolation
+from greentic.spec.errors import Conflict, Denied, InvalidArgument, SpecViolation
 from greentic.spec.parsing import Payload, parse_payload
 from greentic.spec.verbs import Verb, find
 from greentic.store import contract
@@ -118,7 +118,7 @@ async def _carried_out(
             applied = await desk.in_thread(partial(desk.store.plan, command, **how))
         else:
             applied = await desk.applied(command, **how)
-    except SpecViolation as error:
+    except (SpecViolation, Conflict) as error:
         raise views.refusal(error, customers) from None
     if rehearsed and not applied.replayed:
         told: dict[str, Any] = {"result": applied.result, "etag": applied.etag, "generation": applied.generation}
@@ -182,7 +182,7 @@ def _ours(
     assert environment_id is not None, "the verb's own path names it"
     payload = parse_payload(verb.payload(), value, "the body")
     command = Command(environment_id, verb.noun, verb.verb, payload, key, principal.name)
-    fingerprint = exchange.fingerprint(request, value, principal.caller)
+    fingerprint = exchange.fingerprint(request, value, principal.identity)
     return environment_id, _Change(command, fingerprint, lambda settled: settled.result)
 
 
@@ -206,7 +206,7 @@ def _theirs(
         if environment is not None:
             said.check(asked, environment)
 
-    fingerprint = exchange.fingerprint(request, value, principal.caller)
+    fingerprint = exchange.fingerprint(request, value, principal.identity)
     return named, _Change(command, fingerprint, said.result, said.target, (check,))
 
 

@@ -413,7 +413,7 @@ class Keeping:
     ) -> Response:
         principal, environment_id = asked.principal, asked.environment_id
         sent = contract.Request(
-            exchange.fingerprint(request, value, principal.caller),
+            exchange.fingerprint(request, value, principal.identity),
             principal.caller,
             principal.decide(operation.noun, operation.verb, environment_id, changes=True),
             lambda settled: exchange.envelope(result(settled), settled),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from greentic.spec.environment import Environment
-from greentic.spec.errors import SpecViolation
+from greentic.spec.errors import Conflict, GreenticError, SpecViolation
 
 
 def of(environment: Environment, customers: frozenset[str] | None) -> Environment:
@@ -45,8 +45,14 @@ def of(environment: Environment, customers: frozenset[str] | None) -> Environmen
     )
 
 
-def refusal(error: SpecViolation, customers: frozenset[str] | None) -> SpecViolation:
-    """`error` as it is told to those who are there for `customers`: a route that is taken, but not by whom."""
-    if customers is None or error.rule != "OverlappingRoute":
+def refusal(error: SpecViolation | Conflict, customers: frozenset[str] | None) -> GreenticError:
+    """`error` as it is told to those who are there for `customers`: a route that is taken, but not by whom; a key that
+    was used, but not when."""
+    if customers is None:
+        return error
+    if isinstance(error, Conflict):
+        error.details = {name: value for name, value in error.details.items() if name != "used_at"}
+        return error
+    if error.rule != "OverlappingRoute":
         return error
     return SpecViolation(error.rule, "the route is taken", next_step="choose another path prefix or host")

@@ -332,6 +332,23 @@ class TestCustomers:
         value = shared.keys_of("partner", "operator", customer_ids=["acme"])
         told = shared.ask("PATCH", f"{ENV}/bundles/{shared.acme}", body, token=value, key="shared")
         refused(told, 409, "idempotency-conflict")
+        assert "used_at" not in told.text
+        changed = {**body, "status": "active"}
+        again = shared.ask("PATCH", f"{ENV}/bundles/{shared.acme}", changed, token=root, key="shared")
+        assert "used_at" in again.text
+
+    def test_who_was_moved_to_another_customer_is_not_given_the_answers_from_before(self, shared):
+        value = shared.keys_of("partner", "operator", customer_ids=("acme",))
+        path, body = f"{ENV}/bundles/{shared.acme}", {"deployment_id": shared.acme, "status": "paused"}
+        ok(shared.ask("PATCH", path, body, token=value, key="mine"))
+        again = ok(shared.ask("PATCH", path, body, token=value, key="mine"))
+        assert again["idempotency"] == {"idempotency": "replayed"}
+        (entry,) = (one for one in tokens.read(shared.keys_of.path).tokens if one.actor == "partner")
+        tokens.remove(shared.keys_of.path, entry.token_id)
+        tokens.add(shared.keys_of.path, entry.model_copy(update={"customer_ids": ("rival",)}))
+        told = shared.ask("PATCH", path, body, token=value, key="mine")
+        refused(told, 409, "idempotency-conflict")
+        assert shared.acme not in told.text
 
 
 class TestVerbs:

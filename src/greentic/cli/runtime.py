@@ -23,12 +23,15 @@ def _named(invocation: Invocation, name: str | None) -> str:
 @click.command()
 @_environment
 @click.option("--background", is_flag=True, help="Start it and return.")
+@click.option("--dry-run", is_flag=True, help="Tell what would be started, ended or published; change nothing.")
 @verb("runtime", "start", view=lambda result: _view_started(result))
 def start(invocation: Invocation, name: str | None, background: bool) -> Any:
     """Run an environment's router and workers here, with live status, until Ctrl-C (or `gtc stop`)."""
     from greentic.operations import runtime
 
     environment_id = _named(invocation, name)
+    if invocation.dry_run:
+        return runtime.plan(invocation.context(), environment_id)
     if background:
         return runtime.start(invocation.context(), environment_id)
     return _foreground(invocation, environment_id)
@@ -78,8 +81,17 @@ def stop(invocation: Invocation, name: str | None) -> Any:
 
 
 def _view_started(result: Any) -> None:
-    from greentic.cli.tables import line
+    from greentic.cli.tables import line, table
 
+    if result.get("dry_run"):
+        if result["changes"]:
+            count = len(result["changes"])
+            line(f"{result['environment_id']} would see {count} {'change' if count == 1 else 'changes'}")
+            rows = [[one["action"], one["kind"], one["called"], one["reason"]] for one in result["changes"]]
+            table(("ACTION", "KIND", "NAME", "WHY"), rows)
+        else:
+            line(f"{result['environment_id']} is as it is recorded: a start would change nothing")
+        return
     if result.get("stopped"):
         line(f"{result['environment_id']} stopped")
         return

@@ -20,7 +20,7 @@ from greentic.conformance.plain.deployer import PlainDeployer
 from greentic.conformance.plain.machine import PERMISSIONS, Machine, Process, Router
 from greentic.envpacks import calls
 from greentic.envpacks.bench import Bench
-from greentic.envpacks.deployer import DesiredState, DrainReport, Observation, Progress, Receipt, silent
+from greentic.envpacks.deployer import Change, DesiredState, DrainReport, Observation, Plan, Progress, Receipt, silent
 from greentic.router.accepting import Acceptor
 from greentic.router.compiled import CompiledDeployment, CompiledTable
 from greentic.router.cookie import CookieMint
@@ -28,6 +28,7 @@ from greentic.router.gateway import Gateway
 from greentic.router.matching import Matcher
 from greentic.spec.deployment import BundleDeployment
 from greentic.spec.errors import GateFailed, GreenticError, NotFound, ProviderError, SpecViolation
+from greentic.spec.lifecycle import PRESENT
 from greentic.spec.revision import Revision
 from greentic.worker.launch import Launch
 
@@ -383,6 +384,34 @@ class RestartsOnReconcile(PlainDeployer):
         for name in sorted(self.machine.processes):
             await self.machine.end(name)
         return await super().reconcile(desired, progress)
+
+
+@caught_by("core.plan-tells-and-changes-nothing")
+class PerformsThePlan(PlainDeployer):
+    """Does what it was only asked to tell."""
+
+    async def plan(self, desired: DesiredState) -> Plan:
+        told = await super().plan(desired)
+        await self.reconcile(desired)
+        return told
+
+
+@caught_by("core.plan-tells-and-changes-nothing")
+class PlansNothing(PlainDeployer):
+    """Tells that there is nothing to do, whatever there is."""
+
+    async def plan(self, desired: DesiredState) -> Plan:
+        return Plan()
+
+
+@caught_by("core.plan-tells-and-changes-nothing")
+class PlansForEver(PlainDeployer):
+    """Tells of workers to start that run already."""
+
+    async def plan(self, desired: DesiredState) -> Plan:
+        present = (one for one in desired.environment.revisions if one.lifecycle in PRESENT)
+        every = (Change("start", "worker", one.revision_id, "it is recorded") for one in present)
+        return Plan((*every, *(one for one in (await super().plan(desired)).changes if one.action != "start")))
 
 
 @caught_by("core.reconcile-mends")

@@ -14,6 +14,8 @@ What every implementation must guarantee, before any method:
    generation. `observe` reports what is, not what was asked.
 5. **Isolation.** A verb on one deployment touches nothing of another.
 6. **Cancellation.** A call that is cancelled or times out leaves a state from which the same call converges.
+7. **A plan is true.** `plan` makes no call to the provider that changes anything, and starts nothing in order to look.
+   A `reconcile` of the same record right after it does what it told; after that reconcile it tells of nothing.
 
 Errors: NotFound (revision, split), SpecViolation (a split that does not sum to 10,000), GateFailed (not healthy),
 TimedOut, Conflict (a newer state was applied), ProviderError (anything the provider said).
@@ -221,6 +223,28 @@ class Observation:
 
 
 @dataclass(frozen=True, slots=True)
+class Change:
+    """One thing that a reconcile would change at the provider, and why, in a person's words.
+
+    `action` is `start`, `end`, `change` or `publish`; `kind` is `worker`, `router`, `table` or `listener`. `name` is
+    the revision's id of a worker, the name of a router, the deployment's id of a table (the environment's when it is
+    about all of them) and the address of a listener.
+    """
+
+    action: str
+    kind: str
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a reconcile would change; nothing when the provider matches the record."""
+
+    changes: tuple[Change, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Explanation:
     """What is known of the requests with one id: `matches` oldest first, each with the members of
     `greentic.router.explaining.explanation` and `source`, `router` or `access-log` (which knows less). `remembers` says
@@ -272,6 +296,9 @@ class Deployer(Protocol):
 
     async def reconcile(self, desired: DesiredState, progress: Progress = silent) -> Observation:
         """Make the provider match the whole recorded environment; start the data plane when it is down."""
+
+    async def plan(self, desired: DesiredState) -> Plan:
+        """What `reconcile` would change now, without changing it."""
 
     async def observe(self, desired: DesiredState) -> Observation:
         """What is, without changing it."""

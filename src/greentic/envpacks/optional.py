@@ -1,4 +1,5 @@
-"""The verbs that a deployer may do without: each refuses, in words that name the deployer.
+"""The verbs that a deployer may do without: each refuses, in words that name the deployer;
+a plan it derives from what the deployer observes.
 
 A deployer that inherits from `OptionalVerbs` has to offer only what deploying needs, and goes on working when the
 contract learns another optional verb. What it offers of these it overrides.
@@ -6,7 +7,17 @@ contract learns another optional verb. What it offers of these it overrides.
 
 from __future__ import annotations
 
-from greentic.envpacks.deployer import DesiredState, Explanation, KeyRotation, Progress, RouterRestart, silent
+from greentic.envpacks.deployer import (
+    Deployer,
+    DesiredState,
+    Explanation,
+    KeyRotation,
+    Plan,
+    Progress,
+    RouterRestart,
+    silent,
+)
+from greentic.envpacks.planning import planned
 from greentic.spec.environment import Environment
 from greentic.spec.errors import NotImplementedYet
 
@@ -16,6 +27,10 @@ class OptionalVerbs:
 
     async def check_settings(self, environment: Environment) -> None:
         """Every setting is fine."""
+
+    async def plan(self: Deployer, desired: DesiredState) -> Plan:
+        """What the deployer's observation shows to differ from the record."""
+        return planned(desired, await self.observe(desired))
 
     async def explain(self, desired: DesiredState, request_id: str) -> Explanation:  # noqa: ARG002
         """Refused."""

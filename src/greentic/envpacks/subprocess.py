@@ -20,6 +20,7 @@ from greentic.envpacks.deployer import (
     Explanation,
     KeyRotation,
     Observation,
+    Plan,
     Progress,
     Receipt,
     RouterRestart,
@@ -37,6 +38,7 @@ SECONDS: Final[Mapping[str, float | None]] = {
     "warm_revision": 900.0,
     "reconcile": 1800.0,
     "observe": 30.0,
+    "plan": 30.0,
     "metrics": 30.0,
     "preview": 30.0,
     "serve": None,
@@ -107,6 +109,11 @@ class SubprocessDeployer:
         """Have it match the whole record."""
         seen: Observation = await self._call("reconcile", progress, desired=desired)
         return seen
+
+    async def plan(self, desired: DesiredState) -> Plan:
+        """What it would change to match the record."""
+        plan: Plan = await self._call("plan", silent, desired=desired)
+        return plan
 
     async def observe(self, desired: DesiredState) -> Observation:
         """What it sees."""

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from greentic.operations.context import Context, desired
+from greentic.spec.environment import Environment
 from greentic.spec.errors import NotFound
 from greentic.spec.revision import Revision
 
@@ -29,6 +30,34 @@ async def start(context: Context, environment_id: str) -> dict[str, Any]:
         "workers": len(observation.revisions),
         "healthy": healthy,
     }
+
+
+async def plan(context: Context, environment_id: str) -> dict[str, Any]:
+    """What `start` would change at the provider, without changing it."""
+    stored = context.store.load(environment_id)
+    changes = (await context.deployer(stored).plan(desired(stored))).changes
+    return {
+        "environment_id": environment_id,
+        "dry_run": True,
+        "changes": [
+            {
+                "action": one.action,
+                "kind": one.kind,
+                "name": one.name,
+                "called": _called(stored.environment, one.name),
+                "reason": one.reason,
+            }
+            for one in changes
+        ],
+    }
+
+
+def _called(environment: Environment, name: str) -> str:
+    """What people call the revision or the deployment of that id; the name itself when it is neither's."""
+    revision, deployment = environment.revision(name), environment.deployment(name)
+    if revision is not None:
+        return f"{revision.bundle_id} v{revision.sequence}"
+    return name if deployment is None else deployment.bundle_id
 
 
 async def stop(context: Context, environment_id: str) -> dict[str, Any]:

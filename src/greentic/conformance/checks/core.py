@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from greentic.conformance.bundles import HEALTHY, LATE_SECONDS, SICK
 from greentic.conformance.checking import Failed, check, expect
 from greentic.conformance.scene import host
-from greentic.conformance.stage import Stage, refused
+from greentic.conformance.stage import Stage, eventually, refused
 from greentic.spec.errors import GreenticError
 from greentic.spec.traffic import TrafficSplit
 
@@ -162,6 +164,49 @@ async def reconcile_twice(stage: Stage) -> str:
     await stage.deployer.reconcile(stage.scene.desired)
     expect(await stage.lasting() == before, "reconciling what is right changed the provider")
     return f"{len(before)} things, the same before and after"
+
+
+@check("core", "tells what a reconcile would change, changes nothing for it, and does just that when it is told to")
+async def plan_tells_and_changes_nothing(stage: Stage) -> str:
+    deployment, (staying, leaving) = await stage.serving("one", 10_000, 0)
+    coming = stage.scene.staged(deployment, HEALTHY, "3.0.0")
+    await stage.stage(coming)
+    await stage.deployer.reconcile(stage.scene.desired)
+    await _planned(stage, {}, "after a reconcile")
+    stays = await stage.workers(staying)
+    stage.scene.draining(leaving)
+    stage.scene.drained(leaving)
+    stage.scene.warming(coming)
+    await _planned(stage, {coming: "start", leaving: "end"}, "with one worker to start and one too many")
+    await stage.deployer.reconcile(stage.scene.desired)
+
+    async def done() -> bool:
+        world = await stage.workers(staying, leaving, coming)
+        return {name: len(those) for name, those in world.items()} == {staying: 1, leaving: 0, coming: 1}
+
+    await eventually(done, "reconciling did not start and end the workers that the plan told of")
+    expect(await stage.workers(staying) == stays, "reconciling replaced a worker that the plan did not tell of")
+    await _planned(stage, {}, "after that reconcile")
+    await stage.deployer.stop(stage.scene.desired)
+    await stage.enter()
+    await _planned(stage, {staying: "start", coming: "start"}, "after a stop")
+    return "one to start, one to end, then nothing; two after a stop; the world the same before and after each plan"
+
+
+async def _planned(stage: Stage, workers: Mapping[str, str], when: str) -> None:
+    """Ask for the plan: it tells of these workers and no others, of nothing at all when there are none, and the
+    provider is as it was. Calls that `observe` makes too only look."""
+    before, made = await stage.lasting(), len(stage.bench.calls())
+    await stage.observe()
+    looks = {one.permission for one in stage.bench.calls()[made:]}
+    made = len(stage.bench.calls())
+    changes = (await stage.deployer.plan(stage.scene.desired)).changes
+    calls = [f"{one.permission} {one.target}" for one in stage.bench.calls()[made:] if one.permission not in looks]
+    expect(not calls, f"the plan called the provider {when}: {', '.join(calls[:5])}")
+    expect(await stage.lasting() == before, f"the plan changed the provider {when}")
+    told = {one.name: one.action for one in changes if one.kind == "worker"}
+    expect(told == workers, f"{when} the plan tells of the workers {told}, not of {dict(workers)}")
+    expect(workers or not changes, f"{when} the plan tells of {[f'{one.action} {one.name}' for one in changes]}")
 
 
 @check("core", "ends everything that runs when it is stopped, and brings it back from the record alone")

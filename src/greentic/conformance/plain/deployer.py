@@ -17,12 +17,14 @@ from greentic.envpacks.deployer import (
     DrainReport,
     Explanation,
     Observation,
+    Plan,
     Progress,
     Receipt,
     RevisionObservation,
     silent,
 )
 from greentic.envpacks.optional import OptionalVerbs
+from greentic.envpacks.planning import ends, opening, starts, tables
 from greentic.router import projection
 from greentic.router.keys import KeyRing, SigningKey
 from greentic.router.preview import mint
@@ -129,6 +131,28 @@ class PlainDeployer(OptionalVerbs):
         for name in sorted(surplus):
             await self.machine.end(name)
         return await self.observe(desired)
+
+    async def plan(self, desired: DesiredState) -> Plan:
+        """What the machine has and is not to have, and what it lacks."""
+        environment = desired.environment
+        states = {
+            name: "absent" if process.child.returncode is not None else "healthy"
+            for name, process in self.machine.processes.items()
+        }
+        surplus = tuple(ends(environment, states))
+        started = tuple(starts(environment, states))
+        # Where a worker will listen is not known before it is started, only that the table will say so.
+        moved = {
+            desired.revision(one.name).deployment_id
+            for one in started
+            if desired.revision(one.name).lifecycle is not Lifecycle.WARMING
+        }
+        rows = [
+            {**row, "revisions": None} if row["deployment_id"] in moved else row
+            for row in self.table(desired, ended={one.name for one in surplus})["deployments"]
+        ]
+        opened = opening(environment, 1) if self.machine.gateway is None else ()
+        return Plan((*opened, *started, *tables(rows, self.machine.routed), *surplus))
 
     async def observe(self, desired: DesiredState) -> Observation:
         """What the machine has."""

@@ -61,6 +61,8 @@ class Machine:
     records: dict[str, str] = field(default_factory=dict)
     port: int = 0
     version: int = 0
+    routed: tuple[Mapping[str, Any], ...] = ()
+    """The deployments of the table that the router serves."""
     _router: Router | None = None
     _secrets: tuple[str, str] = field(
         default_factory=lambda: (_random(), _random()),
@@ -134,6 +136,7 @@ class Machine:
             self.version += 1
             acknowledged = self._router.gateway.configure({**table, "version": self.version, "keys": self.keys})
             self._router.acceptor.start()
+            self.routed = tuple(table["deployments"])
             generations: Mapping[str, int] = acknowledged["generations"]
         return generations
 
@@ -211,7 +214,7 @@ class Machine:
         return Router(gateway, Acceptor(listener, gateway), listener)
 
     async def _unroute(self) -> None:
-        router, self._router = self._router, None
+        router, self._router, self.routed = self._router, None, ()
         if router is not None:
             router.acceptor.stop()
             router.gateway.stop_within(0, 0)

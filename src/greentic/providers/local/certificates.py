@@ -79,6 +79,10 @@ class Certificates:
                 self.problem = error.message
         return self._good.material if self._good is not None else None
 
+    def differs(self, asked: RouterTls | None) -> bool:
+        """Whether `material` of `asked` would read other files than those read last, or leave HTTPS."""
+        return asked != self._asked or (asked is not None and _marks(asked) != self._seen)
+
     def changed(self) -> bool:
         """Whether the files are other ones than those read last, or were broken then."""
         return self._asked is not None and (self.problem is not None or _marks(self._asked) != self._seen)

@@ -23,13 +23,15 @@ from greentic.envpacks.deployer import (
     Explanation,
     KeyRotation,
     Observation,
+    Plan,
     Progress,
     Receipt,
     RevisionObservation,
     RouterRestart,
     silent,
 )
-from greentic.providers.local import address, background, client, lock, survivors, wire
+from greentic.providers.local import address, background, client, lock, planning, survivors, wire
+from greentic.providers.local import desired as kept
 from greentic.providers.local.layout import Layout, remove
 from greentic.spec.environment import Environment
 from greentic.spec.errors import Conflict, InvalidArgument, NotFound, ProviderError, TimedOut
@@ -121,17 +123,33 @@ class LocalProcessDeployer:
     async def observe(self, desired: DesiredState) -> Observation:
         """What is; nothing is started for it."""
         try:
+            return wire.observation_from(await self._look("observe", {}))
+        except client.NotRunning:
+            present = (item.revision_id for item in desired.environment.revisions if item.lifecycle in PRESENT)
+            return Observation(False, revisions={name: RevisionObservation(name, "absent") for name in present})
+
+    async def plan(self, desired: DesiredState) -> Plan:
+        """What the runtime would change, or what a new one would start; none is started for it."""
+        try:
+            return wire.plan_from(await self._look("plan", {"desired": wire.desired_document(desired)}))
+        except client.NotRunning:
+            followed = kept.load(self._layout.desired)
+            if followed is not None and followed.generation > desired.generation:
+                desired = followed  # what a runtime that was killed has followed is followed by the next one
+            left = [] if lock.held(self._layout.lock) else await asyncio.to_thread(survivors.left, self._layout)
+            return planning.stopped(desired, left)
+
+    async def _look(self, method: str, params: Mapping[str, Any]) -> Any:
+        """Ask the runtime for something that it knows; TimedOut when it does not answer."""
+        try:
             async with asyncio.timeout(OBSERVE_SECONDS):
-                return wire.observation_from(await client.call(address.find(self._layout), "observe", {}))
+                return await client.call(address.find(self._layout), method, params)
         except TimeoutError:
             raise TimedOut(
                 f"the runtime of '{self._environment_id}' does not answer",
                 details={"runtime": self._runtime()},
                 next_step=f"gtc stop {self._environment_id}",
             ) from None
-        except client.NotRunning:
-            present = (item.revision_id for item in desired.environment.revisions if item.lifecycle in PRESENT)
-            return Observation(False, revisions={name: RevisionObservation(name, "absent") for name in present})
 
     async def restart_routers(
         self, desired: DesiredState, grace_seconds: float, progress: Progress = silent

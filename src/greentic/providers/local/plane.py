@@ -11,22 +11,25 @@ import dataclasses
 import math
 import sys
 import time
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Collection, Coroutine, Iterable
 from datetime import UTC, datetime
 from typing import Any
 
+from greentic.envpacks import planning as envpacks_planning
 from greentic.envpacks.deployer import (
+    Change,
     DesiredState,
     DrainReport,
     KeyRotation,
     Observation,
+    Plan,
     Progress,
     Receipt,
     RouterRestart,
     silent,
 )
 from greentic.providers.local import desired as kept
-from greentic.providers.local import keys, listening, sessions, survivors, telemetry
+from greentic.providers.local import keys, listening, planning, sessions, survivors, telemetry
 from greentic.providers.local.certificates import CHECK_SECONDS, Certificates
 from greentic.providers.local.endpoint import Endpoint
 from greentic.providers.local.journal import Journal
@@ -39,6 +42,7 @@ from greentic.router import projection
 from greentic.router.control import DrainReport as Drained
 from greentic.router.control import InFlight
 from greentic.router.tls import TlsMaterial
+from greentic.spec.environment import Environment
 from greentic.spec.errors import Conflict, GateFailed, GreenticError, NotFound, TimedOut
 from greentic.spec.lifecycle import PRESENT, Lifecycle
 from greentic.spec.revision import Revision
@@ -203,13 +207,61 @@ class DataPlane:
         await self._serve_metrics()
         starting = self._start_present(self.desired.environment.revisions)
         await self.publish()
-        surplus = [worker for worker in self._workers.all() if not self._wanted(worker.revision_id)]
+        surplus = [
+            worker
+            for worker in self._workers.all()
+            if not self._wanted(worker.revision_id, self.desired.environment, self._ended)
+        ]
         for worker in surplus:
             progress(f"ending the worker of {self._called(worker)}")
         await asyncio.gather(*(self._workers.end(worker.revision_id) for worker in surplus))
         await self._settle(starting, progress)
         await self.publish()
         return await self.observe()
+
+    def plan(self, desired: DesiredState) -> Plan:
+        """See `Deployer.plan`."""
+        self._require_open()
+        followed, ended, draining = self._following(desired)
+        environment = followed.environment
+        lacking = [one for one in environment.revisions if self._lacks(one, ended)]
+        states = {worker.revision_id: worker.supervision.status.state.value for worker in self._workers.all()}
+        surplus = [name for name in states if not self._wanted(name, environment, ended)]
+        addresses = {one.revision_id: "" for one in lacking} | self._workers.addresses()  # not known before the start
+        rows = projection.deployments(environment, addresses, draining=draining, ended=ended)
+        tables = [*envpacks_planning.tables(rows, self._published or ())]
+        if not tables and (reason := self._stale(environment, rows)):
+            tables = [Change("publish", "table", environment.environment_id, reason)]
+        return Plan(
+            (
+                *planning.listener(environment, self._asked, listening.address_of(self._routers.listener)),
+                *planning.routers(environment, self._routers.names),
+                *planning.metrics(environment, self.endpoint.asked),
+                *(
+                    envpacks_planning.starting(one.revision_id, one.lifecycle, states.get(one.revision_id, "absent"))
+                    for one in lacking
+                ),
+                *tables,
+                *envpacks_planning.ending(environment, surplus),
+            )
+        )
+
+    def _stale(self, environment: Environment, rows: list[dict[str, Any]]) -> str | None:
+        """Why the table would be published although every deployment's row is served; None when it would not be."""
+        if rows != self._published:
+            return "its deployments are served in another order"
+        settings = environment.host_config.router
+        secret = self._secret or {}
+        if (
+            self._router_options(environment) != self._options
+            or self._certificates.differs(settings.tls if settings is not None else None)
+            or self._session_pins(environment) != secret.get("pins")
+            or self._span_export(environment) != secret.get("spans")
+        ):
+            return "its settings are others than those served"
+        if self._routers.served(self._version) is None:
+            return "not every router serves the newest table"
+        return None
 
     async def observe(self) -> Observation:
         """See `Deployer.observe`."""
@@ -284,13 +336,16 @@ class DataPlane:
         """Have every router serve the table of the present state; at once when all do already."""
         await self._opened.wait()
         self._require_open()
+        environment = self.desired.environment
         rows = projection.deployments(
-            self.desired.environment, self._workers.addresses(), draining=self._draining, ended=self._ended
+            environment, self._workers.addresses(), draining=self._draining, ended=self._ended
         )
-        options = self._router_options()
+        options = self._router_options(environment)
         tls = self._tls()
         served = tls.fingerprint if tls is not None else None
-        secret = {"keys": keys.ensure(self._layout.keys), "pins": self._session_pins(), "spans": self._span_export()}
+        self._pins = self._session_pins(environment)
+        self._spans = self._span_export(environment)
+        secret = {"keys": keys.ensure(self._layout.keys), "pins": self._pins, "spans": self._spans}
         given = (rows, options, served, secret)
         if given != (self._published, self._options, self._served, self._secret):
             self._version += 1
@@ -308,19 +363,19 @@ class DataPlane:
             }
         )
 
-    def _session_pins(self) -> dict[str, Any] | None:
+    def _session_pins(self, environment: Environment) -> dict[str, Any] | None:
         """Where routers keep session pins. A binding that cannot be followed holds no table up: the last one that could
         be is followed on."""
         try:
-            self._pins = sessions.pins(self.desired.environment, self._layout.folder)
+            return sessions.pins(environment, self._layout.folder)
         except GreenticError as error:
             self._journal.event("session-pins-failed", reason=error.message)
         return self._pins
 
-    def _span_export(self) -> dict[str, Any] | None:
+    def _span_export(self, environment: Environment) -> dict[str, Any] | None:
         """Where routers send spans; a binding that cannot be followed is as one of session pins."""
         try:
-            self._spans = telemetry.spans(self.desired.environment, self._layout.folder)
+            return telemetry.spans(environment, self._layout.folder)
         except GreenticError as error:
             self._journal.event("telemetry-failed", reason=error.message)
         return self._spans
@@ -341,9 +396,9 @@ class DataPlane:
             if self._certificates.changed():
                 await self._republish()
 
-    def _router_options(self) -> dict[str, Any]:
+    def _router_options(self, environment: Environment) -> dict[str, Any]:
         """What the environment's settings ask of its routers."""
-        host = self.desired.environment.host_config
+        host = environment.host_config
         limits = host.router.limits if host.router else None
         return {
             "limits": limits.to_json() if limits is not None else {},
@@ -403,17 +458,24 @@ class DataPlane:
 
     def _adopt(self, desired: DesiredState) -> None:
         """Follow `desired` from now on, unless a newer state is followed already."""
+        followed, ended, draining = self._following(desired)
+        if followed is not desired:
+            self._journal.event("older-state", given=desired.generation, followed=followed.generation)
+            return
+        self.desired, self._ended, self._draining = followed, ended, draining
+        kept.save(self._layout.desired, desired)
+
+    def _following(self, desired: DesiredState) -> tuple[DesiredState, dict[str, Lifecycle], set[str]]:
+        """Which state is followed when `desired` is given, and what of `_ended` and `_draining` stays true then."""
         named, own = desired.environment.environment_id, self.desired.environment.environment_id
         if named != own:
             raise Conflict(f"this runtime is of the environment '{own}', not '{named}'")
         if desired.generation < self.desired.generation:
-            self._journal.event("older-state", given=desired.generation, followed=self.desired.generation)
-            return
-        self.desired = desired
+            return self.desired, self._ended, self._draining
         lifecycles = {revision.revision_id: revision.lifecycle for revision in desired.environment.revisions}
-        self._ended = {name: was for name, was in self._ended.items() if lifecycles.get(name) is was}
-        self._draining &= {name for name, lifecycle in lifecycles.items() if lifecycle in PRESENT}
-        kept.save(self._layout.desired, desired)
+        ended = {name: was for name, was in self._ended.items() if lifecycles.get(name) is was}
+        draining = self._draining & {name for name, lifecycle in lifecycles.items() if lifecycle in PRESENT}
+        return desired, ended, draining
 
     def _require_no_share(self, revision: Revision) -> None:
         split = self.desired.environment.split(revision.deployment_id)
@@ -425,9 +487,9 @@ class DataPlane:
                 next_step=f"gtc op traffic set NAME v{revision.sequence}=0% rest=VERSION",
             )
 
-    def _wanted(self, revision_id: str) -> bool:
-        revision = self.desired.environment.revision(revision_id)
-        present = revision is not None and revision.lifecycle in PRESENT and revision_id not in self._ended
+    def _wanted(self, revision_id: str, environment: Environment, ended: Collection[str]) -> bool:
+        revision = environment.revision(revision_id)
+        present = revision is not None and revision.lifecycle in PRESENT and revision_id not in ended
         return present or revision_id in self._warming or revision_id in self._drain_ends
 
     def _start_present(self, revisions: Iterable[Revision]) -> list[Worker]:
@@ -440,12 +502,20 @@ class DataPlane:
                 continue
             worker = self._workers.get(revision.revision_id)
             serving = revision.lifecycle is not Lifecycle.WARMING
-            if worker is None or (serving and worker.supervision.status.state in {State.FAILED, State.ABSENT}):
+            if worker is None or self._lacks(revision, self._ended):
                 worker = self._workers.ensure(self.desired, revision, keep=serving)
             status = worker.supervision.status
             if serving and status.state is State.STARTING and status.restarts == 0:
                 starting.append(worker)
         return starting
+
+    def _lacks(self, revision: Revision, ended: Collection[str]) -> bool:
+        """Whether a worker is to be started: it is meant to exist and does not, or has failed while it served."""
+        if revision.lifecycle not in PRESENT or revision.revision_id in ended:
+            return False
+        worker = self._workers.get(revision.revision_id)
+        serving = revision.lifecycle is not Lifecycle.WARMING
+        return worker is None or (serving and worker.supervision.status.state in {State.FAILED, State.ABSENT})
 
     async def _settle(self, starting: list[Worker], progress: Progress) -> None:
         for worker in starting:

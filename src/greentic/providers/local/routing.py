@@ -189,6 +189,11 @@ class Routers:
         """Of every router process that lives."""
         return [instance.pid for instance in self._living]
 
+    @property
+    def names(self) -> list[str]:
+        """Of the routers that are kept."""
+        return [replica.name for replica in self._replicas]
+
     # The table
 
     async def publish(self, table: dict[str, Any], seconds: float = ACKNOWLEDGE_SECONDS) -> Served:
@@ -209,7 +214,7 @@ class Routers:
         except TimeoutError:
             missing = self._missing(version)
             count = len(self._replicas)
-            absent = sum(name in missing for name in self._names())
+            absent = sum(name in missing for name in self.names)
             raise TimedOut(
                 f"{', '.join(missing)} did not take the new table within {seconds:g} s; the record stands",
                 details={"missing": missing, "acknowledged": count - absent, "expected": count},
@@ -223,10 +228,7 @@ class Routers:
         answering = [instance for instance in self._living if not instance.ended.done()]
         acknowledged = [one.acknowledged for one in answering if one.acknowledged is not None]
         generations = merge({"version": 0, "generations": one.generations} for one in acknowledged)["generations"]
-        return Served(min(one.version for one in acknowledged), generations, tuple(self._names()))
-
-    def _names(self) -> list[str]:
-        return [replica.name for replica in self._replicas]
+        return Served(min(one.version for one in acknowledged), generations, tuple(self.names))
 
     def _missing(self, version: int) -> list[str]:
         """Who is not known to serve the table: replicas, and whoever answers requests beside them (a process that

@@ -175,6 +175,9 @@ def _handlers(
     async def observe(_: Mapping[str, Any], __: Progress) -> Any:
         return wire.observation_document(await plane.observe())
 
+    async def plan(params: Mapping[str, Any], _: Progress) -> Any:
+        return wire.fields(plane.plan(state(params)))
+
     async def explain(params: Mapping[str, Any], _: Progress) -> Any:
         return await plane.explain(str(params.get("request_id")))
 
@@ -207,6 +210,7 @@ def _handlers(
         apply_traffic_split,
         reconcile,
         observe,
+        plan,
         explain,
         metrics,
         restart_routers,

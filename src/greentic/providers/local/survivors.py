@@ -38,7 +38,7 @@ async def end(layout: Layout) -> list[int]:
     """
     ended: set[int] = set()
     deadline = time.monotonic() + _END_SECONDS
-    while (found := marked(layout) if sys.platform == "linux" else recorded(layout)) and time.monotonic() < deadline:
+    while (found := left(layout)) and time.monotonic() < deadline:
         for process in found:
             if process in ended:
                 _kill(process)
@@ -48,6 +48,11 @@ async def end(layout: Layout) -> list[int]:
                 ended.add(process)
         await asyncio.sleep(_POLL_SECONDS)
     return sorted(ended)
+
+
+def left(layout: Layout) -> list[int]:
+    """The processes that a former runtime of `layout` has left, when none lives now."""
+    return marked(layout) if sys.platform == "linux" else recorded(layout)
 
 
 def _kill(process: int) -> None:

@@ -12,10 +12,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from greentic.envpacks.deployer import (
+    Change,
     DrainReport,
     KeyRotation,
     Notice,
     Observation,
+    Plan,
     Receipt,
     RevisionObservation,
     RouterObservation,
@@ -32,11 +34,12 @@ __all__ = [
     "fields",
     "observation_document",
     "observation_from",
+    "plan_from",
 ]
 
 
-def fields(value: Receipt | DrainReport | KeyRotation | RouterRestart) -> dict[str, Any]:
-    """A receipt or a report, as JSON values."""
+def fields(value: Receipt | DrainReport | KeyRotation | RouterRestart | Plan) -> dict[str, Any]:
+    """A receipt, a report or a plan, as JSON values."""
     return dataclasses.asdict(value)
 
 
@@ -60,3 +63,8 @@ def observation_from(document: Mapping[str, Any]) -> Observation:
     routers = tuple(RouterObservation(**state) for state in document["router_states"])
     notices = tuple(Notice(*notice) for notice in document["notices"])
     return Observation(**{**document, "revisions": revisions, "router_states": routers, "notices": notices})
+
+
+def plan_from(document: Mapping[str, Any]) -> Plan:
+    """The plan in `document`."""
+    return Plan(tuple(Change(**change) for change in document["changes"]))

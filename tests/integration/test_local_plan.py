@@ -1,4 +1,4 @@
-"""The local deployer's plan: it tells what a reconcile then does, and does nothing, whatever state the runtime is in."""
+"""The local deployer's plan tells what a reconcile then does, and does nothing, whatever state the runtime is in."""
 
 from __future__ import annotations
 

@@ -57,8 +57,13 @@ class Desk:
     async def caller(self, request: Request) -> Principal:
         """Who asks."""
         if self.doorkeeper.slow(request):
-            return await self.in_thread(lambda: self.doorkeeper.admit(request))
-        return self.doorkeeper.admit(request)
+            principal = await self.in_thread(lambda: self.doorkeeper.admit(request))
+        else:
+            principal = self.doorkeeper.admit(request)
+        recognised = request.scope.get("state", {}).get("recognised")
+        if recognised is not None:
+            recognised()  # its connection may stay
+        return principal
 
     async def in_thread(self, work: Callable[[], Value]) -> Value:
         """Run what may wait for a disk or a lock, in a thread; a client that leaves does not stop it half-way."""

@@ -26,12 +26,14 @@ from greentic.envpacks.deployer import (
     DrainReport,
     Explanation,
     Observation,
+    Plan,
     Progress,
     Receipt,
     RevisionObservation,
     silent,
 )
 from greentic.envpacks.optional import OptionalVerbs
+from greentic.envpacks.planning import planned
 from greentic.envpacks.variables import passed
 from greentic.envpacks.wire import LIMIT_BYTES, encode, error_from, from_json, to_json, verbs
 from greentic.spec.errors import BundleError, Conflict, NotFound, ProviderError, TimedOut
@@ -108,6 +110,13 @@ class ExampleDeployer(OptionalVerbs):
             return seen
         present = [item.revision_id for item in desired.environment.revisions if item.lifecycle in PRESENT]
         return Observation(False, revisions={name: RevisionObservation(name, "absent") for name in present})
+
+    async def plan(self, desired: DesiredState) -> Plan:
+        """What the scheduler would change; where there is none, all that a new one would start."""
+        with contextlib.suppress(NotRunning):
+            plan: Plan = await self._call("plan", desired, silent)
+            return plan
+        return planned(desired, Observation(False))
 
     async def stop(self, desired: DesiredState, progress: Progress = silent) -> bool:
         """End the scheduler and all that it runs; it is gone when this returns."""

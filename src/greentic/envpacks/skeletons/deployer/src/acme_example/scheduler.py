@@ -20,7 +20,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -29,19 +29,22 @@ from acme_example.launching import command
 from greentic.bundles.unpack import load
 from greentic.envpacks import calls
 from greentic.envpacks.deployer import (
+    Change,
     DesiredState,
     DrainReport,
     Explanation,
     Observation,
+    Plan,
     Receipt,
     RevisionObservation,
 )
+from greentic.envpacks.planning import ends, opening, starts, tables
 from greentic.envpacks.variables import passed
 from greentic.envpacks.wire import LIMIT_BYTES, encode, from_json, to_json, verbs
 from greentic.router import preview, projection
 from greentic.router.control import RouterControl
 from greentic.router.keys import KeyRing, SigningKey
-from greentic.spec.environment import split_address
+from greentic.spec.environment import Environment, split_address
 from greentic.spec.errors import Conflict, GateFailed, GreenticError, ProviderError
 from greentic.spec.lifecycle import PRESENT, Lifecycle
 from greentic.spec.revision import Revision
@@ -87,6 +90,7 @@ class Scheduler:
         self._router: RouterControl | None = None
         self._router_process: Subprocess | None = None
         self._version = 0
+        self._served: tuple[list[dict[str, Any]], dict[str, Any]] = ([], {})
         self._opened = False
 
     # The verbs
@@ -147,6 +151,20 @@ class Scheduler:
         await self._settle()
         await self._publish()
         return await self.observe(desired, progress)
+
+    async def plan(self, desired: DesiredState, progress: Progress) -> Plan:
+        """What a reconcile would change; nothing is followed and nothing is started for it."""
+        del progress
+        newer = self._desired is None or desired.generation >= self._desired.generation
+        environment = (desired if newer or self._desired is None else self._desired).environment
+        started = tuple(starts(environment, dict.fromkeys({*self._workers, *self._ended}, "there")))
+        surplus = tuple(ends(environment, dict.fromkeys(self._workers, "there")))
+        opened = () if self._router is not None else opening(environment, 1)
+        rows, options = self._table(environment, [one.name for one in started])
+        published = tuple(tables(rows, self._served[0]))
+        if not published and options != self._served[1]:
+            published = (Change("publish", "table", environment.environment_id, "its options are not those served"),)
+        return Plan((*opened, *started, *published, *surplus))
 
     async def observe(self, desired: DesiredState, progress: Progress) -> Observation:
         """What is, as it is seen here and by the router."""
@@ -286,17 +304,28 @@ class Scheduler:
             assert self._router is not None
             self._version += 1
             environment = self._desired.environment
-            addresses = {name: f"{HOST}:{worker.port}" for name, worker in self._workers.items()}
-            rows = projection.deployments(environment, addresses, draining=self._draining, ended=self._ended)
+            rows, options = self._table(environment)
             table = {
                 "version": self._version,
                 "env_id": environment.environment_id,
                 "keys": self._keys(),
                 "deployments": rows,
-                "options": {"stamp_revision": bool(environment.host_config.stamp_revision)},
+                "options": options,
             }
             with calls.making("router.control", f"table {self._version}"):
-                return dict((await self._router.configure(table)).generations)
+                generations = dict((await self._router.configure(table)).generations)
+            self._served = (rows, options)
+            return generations
+
+    def _table(
+        self, environment: Environment, to_come: Iterable[str] = ()
+    ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+        """The rows of the router's table and its options. Where workers `to_come` will listen is not known yet."""
+        addresses = {name: f"{HOST}:{worker.port}" for name, worker in self._workers.items()} | dict.fromkeys(
+            to_come, ""
+        )
+        rows = projection.deployments(environment, addresses, draining=self._draining, ended=self._ended)
+        return rows, {"stamp_revision": bool(environment.host_config.stamp_revision)}
 
     async def _start_router(self) -> None:
         assert self._desired is not None

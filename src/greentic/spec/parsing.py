@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
-from typing import Annotated, Any, TypeVar
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from greentic.spec.errors import AnswersParse, SpecViolation
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
 
 Model = TypeVar("Model", bound=BaseModel)
 MAX_LISTED = 20
@@ -160,15 +163,35 @@ _WORDS = {
 """Our words for problems that pydantic tells in terms of Python."""
 
 
+_KINDS: set[str] = set()
+
+
+def kinds(key: str, *models: type[BaseModel]) -> Any:
+    """The field of a list's members that are one of `models`, told apart by the text at `key`."""
+    _KINDS.update(model.model_fields[key].default for model in models)
+    return Field(discriminator=key)
+
+
 def problems(error: ValidationError) -> list[dict[str, str]]:
     """Each problem as `{"path": "entries.0.weight_bps", "message": …}`; never the offending value itself."""
     return [
         {
-            "path": ".".join(str(part) for part in problem["loc"]) or "(document)",
+            "path": ".".join(_place(problem)) or "(document)",
             "message": _WORDS.get(problem["type"]) or problem["msg"].removeprefix("Value error, "),
         }
-        for problem in error.errors(include_url=False, include_input=False, include_context=False)
+        for problem in error.errors(include_url=False, include_input=False)
     ]
+
+
+def _place(problem: ErrorDetails) -> Iterator[str]:
+    """The keys and indices that lead to a problem. Pydantic also names the kind that it took a member for."""
+    before: int | str = ""
+    for part in problem["loc"]:
+        if not (isinstance(before, int) and part in _KINDS):
+            yield str(part)
+        before = part
+    if problem["type"].startswith("union_tag_"):
+        yield str(problem.get("ctx", {}).get("discriminator", "")).strip("'")
 
 
 def _explain(what: str, error: ValidationError) -> str:

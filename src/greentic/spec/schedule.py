@@ -18,7 +18,7 @@ from greentic.spec.identifiers import (
     RevisionId,
     Timestamp,
 )
-from greentic.spec.parsing import Document, Text
+from greentic.spec.parsing import Document, Text, kinds
 from greentic.spec.revision import OMITTED
 from greentic.spec.traffic import PinPolicy
 
@@ -60,7 +60,7 @@ class ErrorRate(Document):
     min_requests: Annotated[int, Field(ge=1, le=10**9, strict=True)] = LEAST_REQUESTS
 
 
-Gate = Annotated[WorkersHealthy | ErrorRate, Field(discriminator="kind")]
+Gate = Annotated[WorkersHealthy | ErrorRate, kinds("kind", WorkersHealthy, ErrorRate)]
 """What is asked while a step is held and before the next one; one of another kind is refused, never skipped."""
 Way = Annotated[int, Field(ge=1, le=BASIS_POINTS, strict=True)]
 """How far a step is on the way from the split before the schedule to its target, in basis points."""

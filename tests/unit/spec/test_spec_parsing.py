@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import pytest
+from tests.property.samples import traffic_schedule
 
 from greentic.spec.deployment import TenantSelector
 from greentic.spec.environment import Environment, fresh
@@ -14,6 +15,7 @@ from greentic.spec.integrity import canonical_json
 from greentic.spec.parsing import MAX_DEPTH, MAX_LISTED, parse, parse_json, parse_payload
 from greentic.spec.payloads import AddDeploymentPayload, UpdateEnvironmentPayload, WarmRevisionPayload
 from greentic.spec.revision import PackListLock
+from greentic.spec.schedule import TrafficSchedule
 
 ULID = "01J0000000000000000000000Z"
 
@@ -209,3 +211,17 @@ def test_every_error_is_json() -> None:
     with pytest.raises(GreenticError) as refusal:
         parse(Environment, {"environment_id": 5}, "it")
     assert json.loads(json.dumps(refusal.value.document()))["kind"] == "spec"
+
+
+@pytest.mark.parametrize(
+    ("gate", "place"),
+    [
+        ({"kind": "error-rate", "limit_bps": "much"}, "gates.0.limit_bps"),
+        ({"kind": "luck"}, "gates.0.kind"),
+        ({}, "gates.0.kind"),
+    ],
+)
+def test_the_place_of_a_problem_is_one_of_the_document(gate: dict[str, Any], place: str) -> None:
+    with pytest.raises(SpecViolation) as refused:
+        parse(TrafficSchedule, {**traffic_schedule(), "gates": [gate]}, "it")
+    assert [problem["path"] for problem in refused.value.details["problems"]] == [place]

@@ -40,7 +40,7 @@ class Durable(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         self.patch.undo()
-        heads._operator_key.cache_clear()
+        heads._loaded.cache_clear()
         shutil.rmtree(self.place)
 
     @rule(who=operators)

@@ -129,9 +129,14 @@ def sequence_of(data: bytes) -> int | None:
     return sequence if isinstance(sequence, int) else None
 
 
-@cache
 def _operator_key(path: Path) -> OperatorKey | None:
     try:
-        return keys.load(path)
+        return _loaded(path)
     except OperatorKeyError:
         return None  # no verb fails for it; the doctor says what is wrong
+
+
+@cache
+def _loaded(path: Path) -> OperatorKey:
+    """Kept when it was found only: a key may be made, or mended, while a server runs."""
+    return keys.load(path)

@@ -26,7 +26,7 @@ OTHER = OperatorKey.from_seed(b"\x02" * 32)
 @pytest.fixture
 def scene(tmp_path, monkeypatch):
     made = Scene(tmp_path, monkeypatch)
-    heads._operator_key.cache_clear()
+    heads._loaded.cache_clear()
     made.create()
     return made
 

@@ -867,6 +867,17 @@ class SpeaksTheSecret(PlainDeployer):
         await super().warm_revision(desired, revision_id, progress)
 
 
+@caught_by("credentials.no-secret-shown")
+class ComplainsWithTheSecret(PlainDeployer):
+    """Names the operator's secret in an error, which the audit log would keep."""
+
+    async def warm_revision(self, desired: DesiredState, revision_id: str, progress: Progress = silent) -> None:
+        try:
+            await super().warm_revision(desired, revision_id, progress)
+        except GateFailed as error:
+            raise GateFailed(f"{error.message} (signed in as {self.operator['CONFORMANCE_TOKEN']})") from None
+
+
 @caught_by("credentials.worker-is-clean")
 class PassesTheEnvironmentOn(PlainDeployer):
     """Hands the operator's whole environment to workers."""

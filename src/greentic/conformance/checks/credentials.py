@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 
+from greentic.conformance.bundles import SICK
 from greentic.conformance.checking import check, expect
 from greentic.conformance.scene import host
-from greentic.conformance.stage import Stage
+from greentic.conformance.stage import Stage, refused
 from greentic.spec.errors import NotImplementedYet
 
 
@@ -22,14 +23,20 @@ async def exact_permissions(stage: Stage) -> str:
     return f"{len(stage.bench.calls())} calls, exactly the permissions {', '.join(sorted(used))}"
 
 
-@check("credentials", "shows no secret to others: no argument, object, record, log, progress, reading or explanation")
+@check(
+    "credentials",
+    "shows no secret to others: no argument, object, record, log, progress, error, reading, plan or explanation",
+)
 async def no_secret_shown(stage: Stage) -> str:
     token = await _whole_life(stage)
+    complaint = await _error(stage)
     desired = stage.scene.desired
     answer = await (await stage.client()).get("/", host("one"))
     told = {f"{one.kind} {one.name}": one.text for one in await stage.things()}
     told["progress"] = "\n".join(stage.said)
     told["observation"] = repr(await stage.observe())
+    told["error"] = complaint  # the audit log takes the words of errors
+    told["plan"] = repr(await stage.deployer.plan(desired))
     with contextlib.suppress(NotImplementedYet):  # a deployer may do without these two
         told["explanation"] = repr(await stage.deployer.explain(desired, answer.headers.get("x-request-id", "none")))
     with contextlib.suppress(NotImplementedYet):
@@ -51,6 +58,16 @@ async def worker_is_clean(stage: Stage) -> str:
         for secret in stage.bench.secrets():
             expect(secret not in value, f"the worker was given a secret in its variable {name}")
     return f"{len(given)} variables, none with one of {len(stage.bench.secrets())} secrets"
+
+
+async def _error(stage: Stage) -> str:
+    """What the deployer says of a worker that never gets well, which stays recorded as being warmed."""
+    revision = stage.scene.staged(stage.scene.deployment("sick"), SICK)
+    await stage.stage(revision)
+    stage.scene.warming(revision)
+    call = stage.deployer.warm_revision(stage.scene.desired, revision, stage.say)
+    error = await refused(call, ("gate-failed", "timeout"), "warming a sick one")
+    return f"{error.message}\n{error.details}\n{error.next_step}"
 
 
 async def _whole_life(stage: Stage) -> str:

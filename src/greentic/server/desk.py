@@ -25,6 +25,8 @@ from greentic.store.contract import Applied, ServedStore
 
 Value = TypeVar("Value")
 THREADS = 64
+ASKING = 8
+"""Threads in which callers may wait for an issuer, apart from the others: strangers can make anybody wait there."""
 PROBE_SECONDS = 1.0
 DENIALS_PER_MINUTE = 60
 """Denials of one principal that leave an audit entry each; the rest of a flood is counted only."""
@@ -52,12 +54,15 @@ class Desk:
     clock: Callable[[], float] = time.monotonic
     _probed: float | None = None
     _threads: anyio.CapacityLimiter | None = None
+    _asking: anyio.CapacityLimiter | None = None
     _denials: dict[str, tuple[float, int]] = field(default_factory=dict)
 
     async def caller(self, request: Request) -> Principal:
         """Who asks."""
         if self.doorkeeper.slow(request):
-            principal = await self.in_thread(lambda: self.doorkeeper.admit(request))
+            if self._asking is None:
+                self._asking = anyio.CapacityLimiter(ASKING)
+            principal = await to_thread.run_sync(lambda: self.doorkeeper.admit(request), limiter=self._asking)
         else:
             principal = self.doorkeeper.admit(request)
         recognised = request.scope.get("state", {}).get("recognised")

@@ -92,6 +92,7 @@ class GuardedDoor:
 
     def slow(self, request: Request) -> bool:
         """For tokens that look like those of an issuer, whose keys may have to be fetched."""
+        self._look()  # not between this answer and `admit`, which would then wait where nobody may
         return self._issuers.any and request.headers.get("authorization", "").count(".") == 2
 
     def admit(self, request: Request) -> Principal:

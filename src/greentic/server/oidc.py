@@ -8,6 +8,7 @@ call the issuer for each request.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import threading
@@ -34,17 +35,25 @@ Fetch = Callable[[str], bytes]
 
 def fetch(url: str) -> bytes:
     """The bytes at `url`, bounded; OSError otherwise."""
+    try:
+        return asyncio.run(_fetched(url))
+    except TimeoutError:
+        raise OSError(f"{url} did not answer within {FETCH_SECONDS:g} seconds") from None
+
+
+async def _fetched(url: str) -> bytes:
     import httpx2
 
     try:
-        with (
-            httpx2.Client(timeout=FETCH_SECONDS, follow_redirects=False, trust_env=False) as client,
+        async with (
+            asyncio.timeout(FETCH_SECONDS),  # over everything: a timeout of each read lets a slow sender go on for ever
+            httpx2.AsyncClient(timeout=FETCH_SECONDS, follow_redirects=False, trust_env=False) as client,
             client.stream("GET", url, headers={"accept": "application/json"}) as response,
         ):
             if response.status_code != 200:
                 raise OSError(f"{url} answered {response.status_code}")
             data = b""
-            for chunk in response.iter_bytes():
+            async for chunk in response.aiter_bytes():
                 data += chunk
                 if len(data) > MAX_KEYS_BYTES:
                     raise OSError(f"{url} sent more than {MAX_KEYS_BYTES} bytes")
@@ -66,14 +75,20 @@ class _Keys:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def of(self, key_id: str) -> Any | None:
-        """The key, fetched when it is unknown or old."""
-        with self.lock:
-            now = self.clock()
-            known = key_id in self.found and now - self.fetched < KEPT_SECONDS
-            if not known and now - self.tried >= AGAIN_SECONDS:
+        """The key, fetched by one caller when it is unknown or old. Others are told meanwhile what is known already,
+        and wait, as long as a fetch may take, only where no key is known at all."""
+        now, key = self.clock(), self.found.get(key_id)
+        if key is not None and now - self.fetched < KEPT_SECONDS:
+            return key
+        if not self.lock.acquire(timeout=0 if self.found else FETCH_SECONDS):
+            return key
+        try:
+            if now - self.tried >= AGAIN_SECONDS:
                 self.tried = now
                 self._fetch()
-            return self.found.get(key_id)
+        finally:
+            self.lock.release()
+        return self.found.get(key_id)
 
     def _fetch(self) -> None:
         import jwt

@@ -190,6 +190,23 @@ def test_the_same_key_after_the_server_was_killed(gtc: CommandLine, server: Serv
     assert gtc("op", "audit", "verify", "--env", "prod").result["ok"]
 
 
+def test_what_runs_here_is_stopped_while_the_server_is_away(gtc: CommandLine, server: Server) -> None:
+    server.start()
+    remote(gtc, server, None)
+    gtc.init()
+    try:
+        assert gtc("start", "--background").result["running"]
+        server.end(signal.SIGKILL)
+        stopped = run("stop", **gtc.environment)
+        assert stopped.returncode == 0, stopped.stderr
+        assert "does not answer" in stopped.stderr
+        assert "was ended without it" in stopped.stderr
+        again = gtc("stop")
+        assert again.error["kind"] == "store", "nothing runs here, and only the record says what may run elsewhere"
+    finally:
+        gtc("stop")
+
+
 def test_tokens_come_and_go_while_it_runs(gtc: CommandLine, server: Server) -> None:
     root = server.token("root", "--role", "admin")
     server.start("--rbac-tokens", str(server.tokens))

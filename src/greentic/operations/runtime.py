@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from greentic.envpacks.deployer import DeployerContext, DesiredState
 from greentic.operations.context import Context, desired
-from greentic.spec.environment import Environment
-from greentic.spec.errors import NotFound
+from greentic.spec.environment import Environment, HostConfig
+from greentic.spec.errors import NotFound, StoreError, TimedOut
+from greentic.spec.payloads import DEFAULT_PACKS
 from greentic.spec.revision import Revision
 
 
@@ -61,10 +63,33 @@ def _called(environment: Environment, name: str) -> str:
 
 
 async def stop(context: Context, environment_id: str) -> dict[str, Any]:
-    """End the data plane; the record stays, and the next start returns to it."""
-    stored = context.store.load(environment_id)
+    """End the data plane; the record stays, and the next start returns to it.
+
+    When the store does not answer, what runs on this machine is ended all the same. Its error is raised when nothing
+    does: a deployer of elsewhere may have something to end, and only the record says which.
+    """
+    try:
+        stored = context.store.load(environment_id)
+    except (StoreError, TimedOut) as error:
+        if not await _stopped_here(context, environment_id):
+            raise
+        context.progress(f"{error.message}; what ran on this machine was ended without it")
+        return {"environment_id": environment_id, "stopped": True}
     stopped = await context.deployer(stored).stop(desired(stored), context.progress)
     return {"environment_id": environment_id, "stopped": stopped}
+
+
+async def _stopped_here(context: Context, environment_id: str) -> bool:
+    """End what the deployer that every environment begins with runs on this machine; whether there was anything."""
+    bare = Environment(
+        environment_id=environment_id,
+        name=environment_id,
+        host_config=HostConfig(env_id=environment_id),
+        packs=DEFAULT_PACKS,
+    )
+    folder = context.store.artifacts(environment_id)
+    deployer = context.registry.deployer(bare, DeployerContext(environment_id, folder, {}))
+    return await deployer.stop(DesiredState(bare, 0), context.progress)
 
 
 async def metrics(context: Context, environment_id: str) -> dict[str, Any]:

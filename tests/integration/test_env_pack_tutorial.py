@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import stat
 import subprocess
@@ -35,10 +36,10 @@ def test_the_tutorial(tmp_path: Path) -> None:
     programs = tmp_path / "programs"
     programs.mkdir()
     commands = {
-        "gtc": f'#!/bin/sh\nexec {sys.executable} -m greentic.cli.main "$@"\n',
-        "pip": f'#!/bin/sh\nexec {sys.executable} -m pip "$@"\n',
-        "python": f'#!/bin/sh\nexec {sys.executable} "$@"\n',
-        **({} if shutil.which("curl") else {"curl": CURL % sys.executable}),
+        "gtc": f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m greentic.cli.main "$@"\n',
+        "pip": f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m pip "$@"\n',
+        "python": f'#!/bin/sh\nexec {shlex.quote(sys.executable)} "$@"\n',
+        **({} if shutil.which("curl") else {"curl": CURL % shlex.quote(sys.executable)}),
     }
     for name, text in commands.items():
         (programs / name).write_text(text)

@@ -303,12 +303,8 @@ class Keeping:
         asked, kept = await self._asked(operation, request), self._backups()
         value = await exchange.body(request, MAX_ARTIFACT_BYTES)
         read = await self._desk.in_thread(partial(parse_payload, ImportRequest, value, "the body"))
-        # Who chooses whom an environment trusts holds key custody, whether key by key or with all of an artifact.
-        custody = asked.principal.decide("trust-root", "add", asked.environment_id, changes=True)
-        if not custody.allowed and await self._desk.in_thread(partial(_brings_trust, read.artifact)):
-            denied = replace(custody, reason=f"the artifact says whom the environment trusts, and {custody.reason}")
-            noun, verb = operation.noun, operation.verb
-            raise await deny(self._desk, asked.principal, noun, verb, asked.environment_id, denied, request)
+        brings = await self._desk.in_thread(partial(_brings_trust, read.artifact))
+        await self._require_custody(operation, asked, request, "artifact", brings=brings)
         perform = partial(
             kept.import_, asked.environment_id, read.artifact, idempotency_key=asked.key, actor=asked.principal.name
         )
@@ -330,10 +326,21 @@ class Keeping:
         document = parse_payload(Environment, value.get("environment") if isinstance(value, dict) else None, "the body")
         if document.environment_id != asked.environment_id:
             raise InvalidArgument("the document is of another environment")
+        await self._require_custody(operation, asked, request, "document", brings=document.trust_root is not None)
         perform = partial(
             kept.accept, asked.environment_id, document, idempotency_key=asked.key, actor=asked.principal.name
         )
         return await self._done(operation, asked, request, value, perform, lambda settled: settled.environment)
+
+    async def _require_custody(
+        self, operation: Operation, asked: _Asked, request: Request, what: str, *, brings: bool
+    ) -> None:
+        """Who chooses whom an environment trusts holds key custody, whether key by key or with all of a document."""
+        custody = asked.principal.decide("trust-root", "add", asked.environment_id, changes=True)
+        if brings and not custody.allowed:
+            denied = replace(custody, reason=f"the {what} says whom the environment trusts, and {custody.reason}")
+            noun, verb = operation.noun, operation.verb
+            raise await deny(self._desk, asked.principal, noun, verb, asked.environment_id, denied, request)
 
     async def _asked(self, operation: Operation, request: Request) -> _Asked:
         principal = await self._desk.caller(request)

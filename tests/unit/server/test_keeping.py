@@ -174,6 +174,15 @@ class TestTrustByImport:
         refused(guarded.ask("POST", self.IMPORT, body, token=operator), 403, "unauthorized")
         assert guarded.desk.store.names() == ("local",)
 
+    def test_a_mended_document(self, guarded, trust):  # noqa: F811
+        operator = guarded.keys_of("op", "operator")
+        asked = {"environment": guarded.desk.store.load("local").environment.to_json()}
+        assert asked["environment"]["trust_root"] == trust
+        refused(guarded.ask("POST", f"{ENV}/accept", asked, token=operator), 403, "unauthorized")
+        refused(guarded.ask("POST", f"{ENV}/accept", asked, token=guarded.keys_of.values["root"]), 409, "conflict")
+        del asked["environment"]["trust_root"]
+        refused(guarded.ask("POST", f"{ENV}/accept", asked, token=operator), 409, "conflict")
+
     def test_what_says_nothing_of_trust(self, guarded):  # noqa: F811
         operator = guarded.keys_of("op", "operator")
         ok(guarded.ask("POST", self.IMPORT, carried("imp"), token=operator))

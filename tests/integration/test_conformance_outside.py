@@ -117,20 +117,7 @@ def skeleton(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 
 @pytest.mark.timeout(420)
-@pytest.mark.parametrize(
-    "profile",
-    [
-        pytest.param(
-            profile,
-            marks=pytest.mark.xfail(
-                profile == "faults",
-                reason="open: killed in a drain, its scheduler's successor may answer before the worker is gone",
-                strict=False,
-            ),
-        )
-        for profile in PROFILES
-    ],
-)
+@pytest.mark.parametrize("profile", PROFILES)
 def test_the_deployer_of_the_tutorial_passes(skeleton: dict[str, str], profile: str) -> None:
     ended = gtc(skeleton, "--deployer", "acme.deployer.nomad", "--profile", profile)
     assert ended.stdout, ended.stderr

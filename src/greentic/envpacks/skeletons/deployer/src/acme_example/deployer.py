@@ -15,7 +15,7 @@ import secrets
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,7 @@ from greentic.spec.lifecycle import PRESENT, Lifecycle
 RECORDING = "ACME_EXAMPLE_RECORDING"
 """The variable that names the folder where a bench wants every call written down."""
 START_SECONDS = STOP_SECONDS = 20.0
+GONE_SECONDS = 2.0
 LONGEST_PREVIEW_SECONDS = 7 * 24 * 3600
 
 
@@ -132,6 +133,17 @@ class ExampleDeployer(OptionalVerbs):
         Path(address(self._folder)).unlink(missing_ok=True)  # one that was killed has left it
         return running
 
+    async def _until_gone(self) -> None:
+        """Wait for the end of a killed scheduler and of what it had started, which the kernel ends a moment after it.
+
+        All of it has a path in our folder among its variables; where there is no /proc nothing is waited for.
+        """
+        mark = f"={self._folder}".encode()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(GONE_SECONDS):
+                while self._locked() or any(mark in one for one in _variables()):
+                    await asyncio.sleep(0.005)
+
     def _locked(self) -> bool:
         """Whether a scheduler runs: it holds its lock until it is gone."""
         try:
@@ -187,6 +199,8 @@ class ExampleDeployer(OptionalVerbs):
         try:
             reader, writer = await asyncio.open_unix_connection(address(self._folder), limit=LIMIT_BYTES)
         except (FileNotFoundError, ConnectionRefusedError):
+            if not self._locked():
+                await self._until_gone()
             raise NotRunning from None
         try:
             params = {name: to_json(value) for name, value in {"desired": desired, **arguments}.items()}
@@ -200,6 +214,7 @@ class ExampleDeployer(OptionalVerbs):
                 else:
                     return from_json(verbs()[verb].gives, message["result"], "the scheduler's answer")
         except (OSError, asyncio.IncompleteReadError):
+            await self._until_gone()
             raise NotRunning from None
         finally:
             writer.close()
@@ -270,3 +285,11 @@ def address(folder: Path) -> str:
     import tempfile
 
     return str(Path(tempfile.gettempdir()) / f"acme-{hashlib.sha256(os.fsencode(path)).hexdigest()[:24]}.sock")
+
+
+def _variables() -> Iterator[bytes]:
+    """Those of every process but this one, as far as they may be read."""
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        if path.parent.name != str(os.getpid()):
+            with contextlib.suppress(OSError):
+                yield path.read_bytes()

@@ -513,6 +513,30 @@ def test_a_refused_upgrade_leaves_http(stage: Stage) -> None:
         assert reader.response().status == 426
 
 
+UPGRADE = GET + b"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+
+
+def test_what_is_pipelined_behind_refused_upgrades_is_answered_to_a_half_closed_client(echoing: Stage) -> None:
+    with echoing.connect() as client:
+        client.sendall(UPGRADE + UPGRADE + HIDDEN + POST + b"Content-Length: 3\r\n\r\nabc")
+        client.shutdown(socket.SHUT_WR)
+        reader = Reader(client)
+        assert reader.response().body.startswith(b"GET / ")
+        assert reader.response().body.startswith(b"GET / ")
+        assert reader.response().body.startswith(b"GET /hidden ")
+        assert reader.response().body.endswith(b"abc")
+        assert reader.closed()
+
+
+def test_any_number_of_upgrades_that_are_refused_at_once_is_answered(stage: Stage) -> None:
+    stage.configure(table(deployment([revision("R1", 1)], hosts=("elsewhere",))))
+    with stage.connect() as client:
+        client.sendall(UPGRADE * 3000)
+        reader = Reader(client)
+        for _ in range(3000):
+            assert reader.response().status == 404
+
+
 def test_events_are_not_held_back(stage: Stage) -> None:
     steps: asyncio.Queue[None] = asyncio.Queue()
 

@@ -312,6 +312,25 @@ def test_a_client_that_does_not_read_costs_no_memory(stage: Stage) -> None:
     assert resident_bytes(stage.process.pid) - before < 16 * 1024 * 1024
 
 
+def test_answers_that_nobody_takes_do_not_pile_up(stage: Stage) -> None:
+    """Those of the router itself too, which wait for no worker."""
+    stage.configure(table(deployment([revision("R1", 1)], hosts=("elsewhere",))))
+    request = GET + b"\r\n"
+    before = resident_bytes(stage.process.pid)
+    with stage.connect(receive_buffer=65536) as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65536)
+        client.settimeout(1)
+        sent = 0
+        with contextlib.suppress(TimeoutError):
+            while sent < 16 * 1024 * 1024:
+                sent += client.send(request[sent % len(request) :] + request * 1000)
+        assert sent < 12 * 1024 * 1024
+        assert resident_bytes(stage.process.pid) - before < 12 * 1024 * 1024
+        reader = Reader(client)
+        for _ in range(sent // len(request)):
+            assert reader.response().status == 404
+
+
 def test_a_worker_that_does_not_read_stops_the_upload(stage: Stage) -> None:
     async def busy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, head: bytes) -> bool:
         await asyncio.Event().wait()

@@ -156,6 +156,8 @@ class ClientConnection(asyncio.Protocol):
                 return False
             self._queue.remove(self._receiving)
             self._receiving = None
+        if self._held:
+            return True  # requests behind an upgrade: should it be refused, they are read first
         self._last = True
         return self._current is not None
 
@@ -175,32 +177,37 @@ class ClientConnection(asyncio.Protocol):
             self._tunnel.resume_upstream()
         elif self._current is not None:
             self._current.resume_upstream()
+        else:
+            self.resume_reading()
 
     # Reading requests
 
     def _feed(self, data: bytes) -> None:
-        try:
-            self._reader.feed(data)
-        except HttpParserUpgrade as upgrade:
-            self._after_upgrade_request(data[upgrade.args[0] :])
-        except Refusal as refusal:
-            self._refuse(refusal)
-        except HttpParserError as error:
-            cause = error.__context__
-            if isinstance(cause, Refusal):
-                self._refuse(cause)
-            elif cause is not None:
-                _log.error("a request could not be handled", exc_info=cause)
-                self._refuse(Refusal(500, "internal", "the router failed on this request"))
-            elif not self._last or self._receiving is not None:
-                self._refuse(Refusal(400, "bad-request", f"this is not valid HTTP/1.1: {error}"))
+        while data:
+            try:
+                self._reader.feed(data)
+            except HttpParserUpgrade as upgrade:
+                data = self._after_upgrade_request(data[upgrade.args[0] :])
+                continue
+            except Refusal as refusal:
+                self._refuse(refusal)
+            except HttpParserError as error:
+                cause = error.__context__
+                if isinstance(cause, Refusal):
+                    self._refuse(cause)
+                elif cause is not None:
+                    _log.error("a request could not be handled", exc_info=cause)
+                    self._refuse(Refusal(500, "internal", "the router failed on this request"))
+                elif not self._last or self._receiving is not None:
+                    self._refuse(Refusal(400, "bad-request", f"this is not valid HTTP/1.1: {error}"))
+            return
 
-    def _after_upgrade_request(self, rest: bytes) -> None:
+    def _after_upgrade_request(self, rest: bytes) -> bytes:
+        """What of `rest` is to be read as HTTP now; what a tunnel may be about to take is held."""
         if self._reader.continue_with_body() or self._held is None:
-            if rest:
-                self._feed(rest)
-        else:
-            self._held += rest
+            return rest
+        self._held += rest
+        return b""
 
     def request_started(self, head: RequestHead) -> None:
         """A head is complete (called by the reader)."""
@@ -221,6 +228,9 @@ class ClientConnection(asyncio.Protocol):
             self._current = exchange
             self.enter(BODY if head.has_body else WAITING)
             exchange.start()
+            if self.write_paused and self.idle:
+                # Answered at once, and its client does not take the answers: they are not to pile up here.
+                self.pause_reading()
         else:
             self._queue.append(exchange)
             self.pause_reading()
@@ -356,6 +366,8 @@ class ClientConnection(asyncio.Protocol):
             if held:
                 self.enter(HEADER)
                 self._feed(bytes(held))
+                if self._eof and not self.eof_received():
+                    self.transport.close()
 
     def abort(self, *, reset: bool = False) -> None:
         """Cut the connection, so that what was begun cannot look complete; with a `reset` at once, whatever the client

@@ -178,13 +178,12 @@ def traffic_schedule() -> dict[str, Any]:
         "from_generation": 3,
         "steps": [
             {
-                "way_bps": 100,
                 "entries": [share],
                 "generation": 4,
                 "began_at": NOW,
                 "verdict": "v2: 40 requests, 0 failed",
             },
-            {"way_bps": 10_000, "entries": [share]},
+            {"entries": [share]},
         ],
         "step": 1,
         "step_seconds": 300.0,

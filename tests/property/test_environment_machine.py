@@ -318,8 +318,8 @@ class EnvironmentMachine(RuleBasedStateMachine):
         assert not again.changed, "the same key again does not undo"
         return target
 
-    @rule(pick=ANY, ways=st.sampled_from([[10_000], [5_000, 10_000], [100, 1_000, 10_000]]), data=st.data())
-    def schedule(self, pick: int, ways: list[int], data: st.DataObject) -> None:
+    @rule(pick=ANY, usual=st.booleans(), data=st.data())
+    def schedule(self, pick: int, usual: bool, data: st.DataObject) -> None:
         """One schedule from its beginning to one of its ends, with whatever may come in between."""
         deployment_id = self.deployment(pick)
         dial, deployment = self.dials[deployment_id], self.environment.deployment(deployment_id)
@@ -330,39 +330,48 @@ class EnvironmentMachine(RuleBasedStateMachine):
         named = data.draw(st.permutations(ready))[: data.draw(st.integers(1, len(ready)))]
         shares = dict(zip(named, data.draw(weights(len(named), zeros=True)), strict=True))
         began, runner = dial.live, self.scene.mint()
+        had = {} if began is None else dial.shares[began]
+        gaining = [one for one, weight in shares.items() if weight > had.get(one, 0)]
+        end = sum(shares[one] for one in gaining)
+        steps = None
+        if not usual and end:
+            below = data.draw(st.sets(st.integers(1, end), max_size=2)) - {end}
+            steps = [*sorted(below), end]
         driven = {"deployment_id": deployment_id, "schedule_id": self.scene.mint(), "runner": runner}
         outcome = self.attempt(
             "traffic begin-schedule",
             deployment_id,
             **driven,
             entries=[{"revision_id": one, "weight_bps": weight} for one, weight in shares.items()],
-            ways=ways,
-            step_seconds=60.0,
+            over_seconds=60.0,
             updated_by="ops",
+            **({} if steps is None else {"steps": steps}),
         )
         if outcome is None:
-            wanted = {one: weight for one, weight in shares.items() if weight}
-            near = (
-                began is not None
-                and sum(
-                    abs(wanted.get(one, 0) - dial.shares[began].get(one, 0)) for one in {*wanted, *dial.shares[began]}
-                )
-                <= 400
-            )
-            assert began is None or near or deployment.status is not DeploymentStatus.ACTIVE
+            assert began is None or not gaining or deployment.status is not DeploymentStatus.ACTIVE
             return
         self.follow(deployment_id, began)
+        held = sum(had.get(one, 0) for one in gaining)
+        usual_steps = [*(share for share in (100, 1_000, 5_000) if share < end), end]
+        wanted = [share for share in steps or usual_steps if share > held]
+        schedule = self.environment.schedule(deployment_id)
+        given = [sum(one.weight_bps for one in step.entries if one.revision_id in gaining) for step in schedule.steps]
+        if len(gaining) == 1:
+            assert given == wanted, "a step is the share of the revision that gains"
+        else:  # as near as whole slots come
+            assert all(any(abs(found - share) < len(gaining) for share in wanted) for found in given)
         step = 0
         about = {"deployment_id": deployment_id, "updated_by": "ops"}
         while True:
             match data.draw(st.sampled_from(["on", "on", "on", "pause", "meddle", "abort", "stay", "back", "clear"])):
-                case "on" if step + 1 < len(ways):
+                case "on" if step + 1 < len(schedule.steps):
                     again = self.attempt("traffic advance", deployment_id, **driven, step=step)
                     assert again is not None
                     assert not again.changed, "a step that is live already"
                     step += 1
                     assert self.attempt("traffic advance", deployment_id, **driven, step=step) is not None
                     self.follow(deployment_id, began)
+                    assert sum(dial.shares[dial.live].get(one, 0) for one in gaining) == given[step]
                 case "on":
                     assert self.attempt("traffic finish", deployment_id, **driven) is not None
                     assert dial.shares[dial.live] == {one: weight for one, weight in shares.items() if weight}
@@ -389,8 +398,7 @@ class EnvironmentMachine(RuleBasedStateMachine):
                             deployment_id,
                             **driven,
                             entries=moved,
-                            ways=[10_000],
-                            step_seconds=1.0,
+                            over_seconds=1.0,
                             updated_by="ops",
                         )
                         is None

@@ -352,19 +352,20 @@ class Operator:
             return
         whose = {"deployment_id": deployment_id, "schedule_id": record.mint(), "runner": record.mint()}
         target = [{"revision_id": chance.choice(ready).revision_id, "weight_bps": 10_000}]
-        ways = [100, 1_000, 5_000, 10_000]
         pins = self.pins()
-        record.apply(
+        applied = record.apply(
             "traffic begin-schedule",
             **whose,
             entries=target,
-            ways=ways,
-            step_seconds=1,
+            steps=[100, 1_000, 5_000, 10_000],
+            over_seconds=4,
             updated_by="sim",
             **({} if pins is None else {"pins": pins}),
         )
         await self.publish(deployment_id)
-        for step in range(1, len(ways)):
+        schedule = applied.environment.schedule(deployment_id)
+        assert schedule is not None
+        for step in range(1, len(schedule.steps)):
             await asyncio.sleep(chance.expovariate(1))
             if chance.random() < 0.1:
                 record.apply("traffic abort", deployment_id=deployment_id, updated_by="sim", gate="a gate failed")

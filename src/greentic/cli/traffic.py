@@ -44,7 +44,6 @@ _pins = click.option(
     metavar="honour|grace=TIME|evict",
     help="What becomes of visitors' pins. [default: those to a revision that keeps a share stay, the others end]",
 )
-_STEPS = "1%,10%,50%,100%"
 _PINS = {"type": "string", "pattern": "^(honour|evict|grace=[0-9]+[smhd]?)$"}
 
 
@@ -56,7 +55,8 @@ _PINS = {"type": "string", "pattern": "^(honour|evict|grace=[0-9]+[smhd]?)$"}
 @click.option(
     "--steps",
     metavar="SHARE,…",
-    help=f"With --over: how far each step is on the way to the target. [default: {_STEPS}]",
+    help="With --over: the share of the revision that gains, step by step; what it has already is left out. "
+    "[default: 1%,10%,50% and its target]",
 )
 @click.option(
     "--max-errors",
@@ -166,7 +166,7 @@ async def _scheduled(
         invocation.environment_id,
         deployment,
         asked,
-        ways=[parse_share(word) for word in (_STEPS if steps is None else steps).split(",")],
+        steps=None if steps is None else [parse_share(word) for word in steps.split(",")],
         over_seconds=length,
         gates=(WorkersHealthy(), ErrorRate(limit_bps=parse_share("1%" if max_errors is None else max_errors))),
         drive=not detach,
@@ -435,16 +435,14 @@ def _view_schedule(result: Any) -> None:
 
 def _schedule_lines(schedule: Any, *, table_too: bool) -> None:
     from greentic.cli.tables import line, table
-    from greentic.spec.weights import format_share
 
     if table_too:
         table(
-            ("STEP", "", "ON THE WAY", "SHARES", "SEEN"),
+            ("STEP", "", "SHARES", "SEEN"),
             [
                 (
                     number,
                     "live" if number == schedule["step"] else "",
-                    format_share(step["way_bps"]),
                     _entries(step),
                     step.get("verdict"),
                 )

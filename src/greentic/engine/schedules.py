@@ -29,6 +29,9 @@ from greentic.spec.schedule_payloads import (
 from greentic.spec.traffic import ScheduleRef, TrafficSplit
 from greentic.spec.weights import format_share, scale
 
+USUAL_STEPS = (100, 1_000, 5_000)
+"""Shares on the way when none are asked for, in basis points."""
+
 
 def begin(environment: Environment, payload: BeginSchedulePayload, command: Command, now: str) -> Outcome:
     """Record a schedule and make its first step live, in one change.
@@ -50,7 +53,7 @@ def begin(environment: Environment, payload: BeginSchedulePayload, command: Comm
             f"'{deployment.bundle_id}' has no traffic yet, so there is nothing to move in steps",
             next_step=f"gtc op traffic set {deployment.bundle_id} REVISION=100%",
         )
-    steps = planned(traffic.shares(live), target, payload.ways)
+    steps = planned(traffic.shares(live), target, payload.steps)
     schedule = TrafficSchedule(
         schedule_id=payload.schedule_id,
         env_id=environment.environment_id,
@@ -60,7 +63,7 @@ def begin(environment: Environment, payload: BeginSchedulePayload, command: Comm
         from_generation=live.generation,
         steps=steps,
         step=0,
-        step_seconds=payload.step_seconds,
+        step_seconds=payload.over_seconds / len(steps),
         gates=payload.gates,
         runner=payload.runner,
         generation=live.generation,
@@ -184,41 +187,52 @@ def before(environment: Environment, schedule: TrafficSchedule) -> TrafficSplit:
     return found
 
 
-def planned(live: Mapping[str, int], target: Mapping[str, int], ways: Sequence[int]) -> tuple[ScheduleStep, ...]:
-    """The steps from the shares `live` to `target`: `ways` are how far each is on the way, in basis points.
+def planned(
+    live: Mapping[str, int], target: Mapping[str, int], asked: Sequence[int] | None = None
+) -> tuple[ScheduleStep, ...]:
+    """The steps from the shares `live` to `target`: each of `asked` is what those who gain have then, together.
 
-    InvalidArgument unless they ascend to the whole way and each of them moves something.
+    For one revision that is its share of all traffic, as in other systems for progressive delivery (`setWeight` of Argo
+    Rollouts, `stepWeights` of Flagger). Everybody else goes the same part of the way from `live` to `target`. What is
+    reached already is left out; when nothing is asked for, the steps are USUAL_STEPS below the target, then the target.
+    InvalidArgument unless the steps ascend to the target, Conflict when the dial stands there.
     """
-    if not ways or len(ways) > MAX_STEPS:
-        raise InvalidArgument(f"a schedule has 1 to {MAX_STEPS} steps, not {len(ways)}")
-    if any(later <= earlier for earlier, later in pairwise(ways)):
-        raise InvalidArgument(
-            f"steps ascend, each further on the way than the one before: not {', '.join(map(format_share, ways))}",
-            next_step="such as --steps 1%,10%,50%,100%",
-        )
-    if ways[-1] != BASIS_POINTS:
-        raise InvalidArgument(
-            f"the last step is the target itself, 100% of the way, not {format_share(ways[-1])}",
-            next_step="add 100% to --steps, or name a nearer target",
-        )
     names = [*target, *(name for name in live if name not in target)]
+    gaining = [name for name in names if target.get(name, 0) > live.get(name, 0)]
+    if not gaining:
+        raise Conflict("the dial stands at the target already", next_step="gtc op traffic show")
+    began, end = (sum(shares.get(name, 0) for name in gaining) for shares in (live, target))
+    if asked is None:
+        asked = (*(share for share in USUAL_STEPS if share < end), end)
+    _require_ascending(asked, end)
     steps = []
     seen = {name: share for name, share in live.items() if share}
-    if seen == {name: share for name, share in target.items() if share}:
-        raise Conflict("the dial stands at the target already", next_step="gtc op traffic show")
-    for way in ways:
-        exact = {name: live.get(name, 0) * (BASIS_POINTS - way) + target.get(name, 0) * way for name in names}
+    for step in (share for share in asked if share > began):
+        exact = {name: live.get(name, 0) * (end - step) + target.get(name, 0) * (step - began) for name in names}
         weights = {name: share for name, share in scale(exact, BASIS_POINTS).items() if share or name in target}
         positive = {name: share for name, share in weights.items() if share}
-        if positive == seen:
-            raise InvalidArgument(
-                f"the step {format_share(way)} moves nothing: the target is too near for so fine a step",
-                next_step="leave it out, or make it larger",
-            )
+        if positive != seen:
+            entries = tuple(ScheduledShare(revision_id=name, weight_bps=share) for name, share in weights.items())
+            steps.append(ScheduleStep(entries=entries))
         seen = positive
-        entries = tuple(ScheduledShare(revision_id=name, weight_bps=share) for name, share in weights.items())
-        steps.append(ScheduleStep(way_bps=way, entries=entries))
     return tuple(steps)
+
+
+def _require_ascending(steps: Sequence[int], end: int) -> None:
+    if not steps or len(steps) > MAX_STEPS:
+        raise InvalidArgument(f"a schedule has 1 to {MAX_STEPS} steps, not {len(steps)}")
+    said = ", ".join(map(format_share, steps))
+    if any(later <= earlier for earlier, later in pairwise(steps)):
+        raise InvalidArgument(
+            f"steps ascend, each a larger share than the one before: not {said}",
+            next_step="such as --steps 1%,10%,50%,100%",
+        )
+    if steps[-1] != end:
+        raise InvalidArgument(
+            f"a step is the share of the revision that gains, and the last one is its target, {format_share(end)}: "
+            f"not {said}",
+            next_step=f"end --steps with {format_share(end)}, or name another target",
+        )
 
 
 def _step(

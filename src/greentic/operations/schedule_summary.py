@@ -33,7 +33,6 @@ def document(environment: Environment, schedule: TrafficSchedule) -> dict[str, A
         "step": schedule.step + 1,
         "steps": [
             {
-                "way_bps": step.way_bps,
                 "entries": [
                     {
                         "revision_id": share.revision_id,

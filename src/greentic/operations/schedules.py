@@ -47,7 +47,7 @@ async def begin(
     word: str,
     shares: traffic.Shares,
     *,
-    ways: Sequence[int],
+    steps: Sequence[int] | None,
     over_seconds: float,
     gates: tuple[Gate, ...],
     note: str | None = None,
@@ -57,13 +57,14 @@ async def begin(
 ) -> dict[str, Any]:
     """Move the dial in steps. Returns when the last one has passed its gates, or, unless `drive`, after the first.
 
-    Each step is held for an equal part of `over_seconds`. GateFailed when a gate said no: what was before is live again
-    then. Conflict when somebody else paused, aborted or took the schedule over.
+    Each of `steps` is the share of those who gain then; None: the usual ones. What is reached already is left out, the
+    others are each held for an equal part of `over_seconds`. GateFailed when a gate said no: what was before is live
+    again then. Conflict when somebody else paused, aborted or took the schedule over.
     """
     stored = context.store.load(environment_id)
     deployment = names.deployment(stored.environment, word)
     weights = traffic.resolve(stored.environment, deployment, shares)
-    if any(way < 1 for way in ways):
+    if steps is not None and any(step < 1 for step in steps):
         raise InvalidArgument("a step of 0% moves nothing", next_step="such as --steps 1%,10%,50%,100%")
     if not 0 < over_seconds <= LONGEST_STEP_SECONDS:
         raise InvalidArgument(f"a schedule takes more than nothing and at most {LONGEST_STEP_SECONDS // 86_400} days")
@@ -73,8 +74,8 @@ async def begin(
         schedule_id=_derived(context, "schedule"),
         runner=runner,
         entries=tuple(WeightedRevision(revision_id=name, weight_bps=weight) for name, weight in weights.items()),
-        ways=tuple(ways),
-        step_seconds=over_seconds / max(1, len(ways)),
+        steps=None if steps is None else tuple(steps),
+        over_seconds=over_seconds,
         gates=gates,
         updated_by=context.by,
         authorization_ref=authorization_ref,
@@ -89,6 +90,8 @@ async def begin(
     with driver_lock.sole(context, environment_id, deployment):
         applied = context.apply(environment_id, "traffic", "begin-schedule", payload)
         schedule = _newest(applied.environment, deployment)
+        if steps is not None and len(schedule.steps) < len(steps):
+            context.progress(f"{len(steps) - len(schedule.steps)} of {len(steps)} steps left out: reached already")
         if applied.replayed and (schedule.schedule_id != payload.schedule_id or not schedule.state.open):
             return _told(applied, deployment)
         if applied.replayed:

@@ -62,8 +62,8 @@ class ErrorRate(Document):
 
 Gate = Annotated[WorkersHealthy | ErrorRate, kinds("kind", WorkersHealthy, ErrorRate)]
 """What is asked while a step is held and before the next one; one of another kind is refused, never skipped."""
-Way = Annotated[int, Field(ge=1, le=BASIS_POINTS, strict=True)]
-"""How far a step is on the way from the split before the schedule to its target, in basis points."""
+StepShare = Annotated[int, Field(ge=1, le=BASIS_POINTS, strict=True)]
+"""What a step gives to the revisions that gain by the schedule, together, in basis points of all traffic."""
 StepSeconds = Annotated[float, Field(gt=0, le=LONGEST_STEP_SECONDS, allow_inf_nan=False)]
 
 
@@ -75,12 +75,11 @@ class ScheduledShare(Document):
 
 
 class ScheduleStep(Document):
-    """One step: how far on the way, and the shares there. The other fields tell how it went, once it has begun.
+    """One step: everybody's share in it. The other fields tell how it went, once it has begun.
 
     `generation` is the split by which it became live, `verdict` what the gates saw when it was left.
     """
 
-    way_bps: Way
     entries: tuple[ScheduledShare, ...]
     generation: Counter | None = OMITTED
     began_at: Timestamp | None = OMITTED

@@ -10,22 +10,23 @@ from greentic.spec.identifiers import Counter, DeploymentId, EventId
 from greentic.spec.parsing import Flag, Payload, Text
 from greentic.spec.payloads import Asked, WeightedRevision
 from greentic.spec.revision import OMITTED
-from greentic.spec.schedule import Gate, StepSeconds, Way
+from greentic.spec.schedule import Gate, StepSeconds, StepShare
 from greentic.spec.traffic import PinPolicy
 
 
 class BeginSchedulePayload(Payload):
-    """A move of the dial to `entries` in steps; each of `ways` is how far a step is on the way there.
+    """A move of the dial to `entries` in steps; each of `steps` is the share of those who gain, the usual ones when
+    none are named.
 
-    `runner` is the command that is going to drive it; `step_seconds` is how long each step is held.
+    `runner` is the command that is going to drive it; `over_seconds` is how long the steps are held, all together.
     """
 
     deployment_id: DeploymentId
     schedule_id: EventId
     runner: EventId
     entries: tuple[WeightedRevision, ...]
-    ways: tuple[Way, ...]
-    step_seconds: StepSeconds
+    steps: tuple[StepShare, ...] | None = OMITTED
+    over_seconds: StepSeconds
     gates: Annotated[tuple[Asked[Gate], ...], Field(max_length=10)] = ()
     updated_by: Text
     authorization_ref: Text = "auth.json"

@@ -40,7 +40,7 @@ from greentic.store.files import FilesStore
 
 ENV = "local"
 GATES = (WorkersHealthy(), ErrorRate(limit_bps=100, min_requests=20))
-WAYS = [100, 1_000, 5_000, 10_000]
+STEPS = [100, 1_000, 5_000, 10_000]
 
 
 @dataclass
@@ -107,7 +107,7 @@ class Scene:
         packs = [pack.to_json() for pack in DEFAULT_PACKS]
         self.do("env create", environment_id=ENV, name=ENV, packs=packs)
         self.do("bundles add", deployment_id=self.deployment, bundle_id="web", customer_id="acme")
-        self.old, self.new = self.ready(), self.ready()
+        self.old, self.new, self.third = self.ready(), self.ready(), ""
         asyncio.run(traffic.set_split(self.context(), ENV, "web", [("v1", 10_000)]))
 
     def do(self, name: str, /, **payload: Any) -> Any:
@@ -167,14 +167,14 @@ class Scene:
     def after(self, seconds: float, event: Callable[[], Any]) -> None:
         self.events.append((seconds, event))
 
-    async def begin(self, ways: list[int] = WAYS, over: float = 600, **options: Any) -> dict[str, Any]:
+    async def begin(self, steps: list[int] | None = STEPS, over: float = 600, **options: Any) -> dict[str, Any]:
         own = {name: options.pop(name) for name in ("key", "dry_run") if name in options}
         return await schedules.begin(
             self.context(**own),
             ENV,
             "web",
             [("v2", 10_000)],
-            ways=ways,
+            steps=steps,
             over_seconds=over,
             gates=GATES,
             **options,
@@ -193,7 +193,8 @@ class Scene:
     def shares(self) -> dict[str, int]:
         split = self.store.load(ENV).environment.split(self.deployment)
         assert split is not None
-        return {("v1" if e.revision_id == self.old else "v2"): e.weight_bps for e in split.entries if e.weight_bps}
+        names = {self.old: "v1", self.new: "v2", self.third: "v3"}
+        return {names[entry.revision_id]: entry.weight_bps for entry in split.entries if entry.weight_bps}
 
 
 @pytest.fixture
@@ -223,40 +224,88 @@ def test_each_step_is_held_for_its_time_and_the_last_one_too(scene: Scene) -> No
     assert not driver_lock.driven(scene.context(), ENV, scene.deployment)
 
 
-def test_a_step_of_a_part_of_the_way(scene: Scene) -> None:
-    asyncio.run(
-        schedules.begin(
-            scene.context(),
-            ENV,
-            "web",
-            [("v2", 4_000), ("v1", None)],
-            ways=[2_500, 10_000],
-            over_seconds=2,
-            gates=GATES,
-            drive=False,
-        )
-    )
-    assert scene.shares == {"v2": 1_000, "v1": 9_000}, "a quarter of the way to 40 %"
+def test_a_step_is_the_share_of_the_revision_that_gains(scene: Scene) -> None:
+    scene.third = scene.ready()
+    asyncio.run(traffic.set_split(scene.context(), ENV, "web", [("v2", 100), ("v3", 300), ("v1", None)]))
+    seen: list[dict[str, int]] = []
+    for second in (1, 201, 401):
+        scene.after(second, lambda: seen.append(scene.shares))
+    told = scene.run(steps=[100, 1_000, 5_000, 10_000])
+    assert seen == [
+        {"v2": 1_000, "v1": 8_727, "v3": 273},
+        {"v2": 5_000, "v1": 4_848, "v3": 152},
+        {"v2": 10_000},
+    ], "10 % are 10 %, and the others keep their proportion"
+    assert "1 of 4 steps left out: reached already" in scene.lines
+    assert scene.elapsed == 600, "what is left out takes no time"
+    assert len(told["schedule"]["steps"]) == 3
 
 
 @pytest.mark.parametrize(
-    ("ways", "over", "said"),
+    ("shares", "live", "steps"),
+    [
+        ([("v2", 4_000), ("v1", None)], 0, [100, 1_000, 4_000]),
+        ([("v2", 4_000), ("v1", None)], 1_000, [4_000]),
+        ([("v2", 10_000)], 0, [100, 1_000, 5_000, 10_000]),
+        ([("v2", 10_000)], 700, [1_000, 5_000, 10_000]),
+        ([("v2", 100), ("v1", None)], 0, [100]),
+    ],
+)
+def test_the_usual_steps_end_at_the_target(
+    scene: Scene, shares: list[tuple[str, int | None]], live: int, steps: list[int]
+) -> None:
+    asyncio.run(traffic.set_split(scene.context(), ENV, "web", [("v2", live), ("v1", None)]))
+    asyncio.run(
+        schedules.begin(scene.context(), ENV, "web", shares, steps=None, over_seconds=60, gates=GATES, drive=False)
+    )
+    found = [{one.revision_id: one.weight_bps for one in step.entries}[scene.new] for step in scene.schedule.steps]
+    assert found == steps
+    assert scene.schedule.step_seconds == 60 / len(steps)
+
+
+def test_a_nearer_target_ends_its_steps(scene: Scene) -> None:
+    def begin(*steps: int) -> Any:
+        shares = [("v2", 4_000), ("v1", None)]
+        return asyncio.run(
+            schedules.begin(scene.context(), ENV, "web", shares, steps=steps, over_seconds=2, gates=GATES, drive=False)
+        )
+
+    with pytest.raises(InvalidArgument, match="its target, 40%") as refused:
+        begin(1_000, 10_000)
+    assert refused.value.next_step == "end --steps with 40%, or name another target"
+    begin(1_000, 4_000)
+    assert scene.shares == {"v2": 1_000, "v1": 9_000}
+
+
+def test_several_that_gain_share_a_step(scene: Scene) -> None:
+    scene.third = scene.ready()
+    shares = [("v2", 3_000), ("v3", 6_000), ("v1", None)]
+    asyncio.run(
+        schedules.begin(
+            scene.context(), ENV, "web", shares, steps=[900, 9_000], over_seconds=2, gates=GATES, drive=False
+        )
+    )
+    assert scene.shares == {"v2": 300, "v3": 600, "v1": 9_100}, "a step is what those who gain have together"
+
+
+@pytest.mark.parametrize(
+    ("steps", "over", "said"),
     [
         ([0, 10_000], 600, "0% moves nothing"),
         ([], 600, "1 to 20 steps"),
         (list(range(100, 2_300, 100)), 600, "1 to 20 steps"),
         ([1_000, 500, 10_000], 600, "ascend"),
         ([1_000, 1_000, 10_000], 600, "ascend"),
-        ([1_000, 5_000], 600, "last step is the target itself"),
-        (WAYS, 0, "more than nothing"),
-        (WAYS, -1, "more than nothing"),
-        (WAYS, float("nan"), "more than nothing"),
-        (WAYS, 10**9, "at most 30 days"),
+        ([1_000, 5_000], 600, "the last one is its target, 100%"),
+        (STEPS, 0, "more than nothing"),
+        (STEPS, -1, "more than nothing"),
+        (STEPS, float("nan"), "more than nothing"),
+        (STEPS, 10**9, "at most 30 days"),
     ],
 )
-def test_nonsense_is_refused_and_moves_nothing(scene: Scene, ways: list[int], over: float, said: str) -> None:
+def test_nonsense_is_refused_and_moves_nothing(scene: Scene, steps: list[int], over: float, said: str) -> None:
     with pytest.raises(InvalidArgument, match=said):
-        scene.run(ways=ways, over=over)
+        scene.run(steps=steps, over=over)
     assert scene.shares == {"v1": 10_000}
     assert scene.store.load(ENV).environment.schedule(scene.deployment) is None
 
@@ -470,7 +519,7 @@ def test_a_router_that_does_not_follow_pauses_it(scene: Scene) -> None:
 
 def test_a_rehearsal_changes_nothing(scene: Scene) -> None:
     told = scene.run(dry_run=True)
-    assert [step["way_bps"] for step in told["schedule"]["steps"]] == WAYS
+    assert [step["entries"][0]["weight_bps"] for step in told["schedule"]["steps"]] == STEPS
     assert told["rehearsal"]["moves"] == [{"from": "v1", "to": "v2", "slots": 100}]
     assert scene.shares == {"v1": 10_000}
     assert scene.store.load(ENV).environment.schedule(scene.deployment) is None

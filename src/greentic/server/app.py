@@ -41,6 +41,7 @@ class StoreServer(Starlette):
         super().__init__(
             routes=self._routes(), exception_handlers={HTTPException: self._no_route, Exception: self._defect}
         )
+        self.router.redirect_slashes = False  # a redirection would lead to whatever host the request names
 
     def _routes(self) -> list[Route]:
         """Every route: of A8, of our words for each verb, and of what the server does beside."""

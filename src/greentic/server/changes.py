@@ -61,6 +61,7 @@ async def _handle(desk: Desk, verb: Verb, said: Words | None, request: Request) 
     await _allow(desk, principal, verb, environment_id, request)
     key, if_match = exchange.idempotency_key(request), exchange.if_match(request)
     generation = exchange.expected_generation(request)
+    rehearsed = exchange.rehearsed(request, possible=said is None)
     value = await exchange.body(request, desk.max_body) if said is None or said.body.model_fields else None
     if said is None:
         asked_id, change = _ours(verb, environment_id, value, key, principal, request)
@@ -73,7 +74,9 @@ async def _handle(desk: Desk, verb: Verb, said: Words | None, request: Request) 
             await _allow(desk, principal, find(step.noun, step.verb), asked_id, request)
     noun, _, name = verb.permission.partition(":")
     decision = principal.decide(noun, name, asked_id, changes=True)
-    return await _carried_out(desk, principal, verb, change, decision, generation, if_match, request, ours=said is None)
+    how: dict[str, Any] = {"expected_generation": generation, "if_match": if_match}
+    ours = said is None
+    return await _carried_out(desk, principal, verb, change, decision, how, request, ours=ours, rehearsed=rehearsed)
 
 
 async def _carried_out(
@@ -82,11 +85,11 @@ async def _carried_out(
     verb: Verb,
     change: _Change,
     decision: Decision,
-    generation: int | None,
-    if_match: str | None,
+    expected: Mapping[str, Any],
     request: Request,
     *,
     ours: bool,
+    rehearsed: bool,
 ) -> Response:
     command, customers = change.command, principal.customers
     checks: tuple[Check, ...] = change.checks
@@ -106,13 +109,7 @@ async def _carried_out(
         answered,
         None if change.target is None else partial(_target, change.target, command.environment_id, payload),
     )
-    rehearsed = ours and request.query_params.get("dry_run") == "true"
-    how: dict[str, Any] = {
-        "expected_generation": generation,
-        "if_match": if_match,
-        "complete": complete,
-        "request": asked,
-    }
+    how: dict[str, Any] = {**expected, "complete": complete, "request": asked}
     try:
         if rehearsed:
             applied = await desk.in_thread(partial(desk.store.plan, command, **how))

@@ -8,15 +8,16 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from pathlib import Path
 
 from starlette.requests import Request
 
 from greentic.server import tokens
-from greentic.server.access import ANYBODY, CERTIFICATES, STATIC_TOKENS, Grant, Principal
+from greentic.server.access import ANYBODY, CERTIFICATES, OPEN_DEV, STATIC_TOKENS, Grant, Principal
 from greentic.server.failures import Throttled, Unauthenticated
 from greentic.server.oidc import Issuers
-from greentic.spec.errors import GreenticError
+from greentic.spec.errors import Denied, GreenticError
 from greentic.spec.identifiers import unix_seconds
 from greentic.spec.store_access import Granted, StoreAccess, TokenEntry
 
@@ -30,14 +31,27 @@ _ADDRESSES = 10_000
 
 
 class OpenDoor:
-    """Lets everybody in: for one machine and its own user."""
+    """Lets everybody in: for one machine and its own user, but not the pages that this user looks at.
+
+    A browser says by Origin that a page sends, and by Host under which name the page believes to reach us, which is
+    somebody else's when a name was made to lead here (DNS rebinding). `any_name`: the server is there for other
+    machines too, which may know it by a name.
+    """
+
+    def __init__(self, *, any_name: bool = False) -> None:
+        self._any_name = any_name
 
     def slow(self, _request: Request) -> bool:
         """Never."""
         return False
 
-    def admit(self, _request: Request) -> Principal:
-        """Anybody."""
+    def admit(self, request: Request) -> Principal:
+        """Anybody but a page in a browser; Denied."""
+        host = request.headers.get("host", "localhost")
+        if "origin" in request.headers or request.headers.get("sec-fetch-site", "none") != "none":
+            raise _outside("a server that knows no callers takes no requests of pages in a browser")
+        if not self._any_name and not _local(host):
+            raise _outside(f"a server that knows no callers is not reached as '{host[:80]}'")
         return ANYBODY
 
 
@@ -180,6 +194,26 @@ def granted(entry: Granted) -> Grant:
         None if entry.customer_ids is None else frozenset(entry.customer_ids),
         None if entry.verbs is None else frozenset(entry.verbs),
     )
+
+
+def _outside(reason: str) -> Denied:
+    return Denied(
+        reason,
+        details={"policy": OPEN_DEV, "reason": reason},
+        next_step="call it as 127.0.0.1 or localhost, or serve with --rbac-tokens FILE",
+    )
+
+
+def _local(host: str) -> bool:
+    """Whether a Host header names an address, or this machine: names that nobody can make lead elsewhere."""
+    name = host.rpartition("]")[0].lstrip("[") if host.startswith("[") else host.partition(":")[0]
+    if name.lower() == "localhost" or name.lower().endswith(".localhost"):
+        return True
+    try:
+        ip_address(name)
+    except ValueError:
+        return False
+    return True
 
 
 def _stamp(path: Path) -> tuple[int, int, int] | None:

@@ -48,7 +48,7 @@ def refusal(error: GreenticError, *, seeds: bool = False) -> Response:
 
 def idempotency_key(request: Request) -> str:
     """The key of a change; InvalidArgument when it is missing, blank, too long or not ASCII."""
-    key = request.headers.get("idempotency-key", "").strip()
+    key = (_single(request, "Idempotency-Key") or "").strip()
     if not key:
         raise InvalidArgument("a change needs the header Idempotency-Key")
     if not key.isascii() or not key.isprintable():
@@ -71,7 +71,7 @@ def if_match(request: Request) -> str | None:
 
 def expected_generation(request: Request) -> int | None:
     """The generation that the caller saw, in the header If-Generation-Match, which is ours."""
-    given = request.headers.get("if-generation-match")
+    given = _single(request, "If-Generation-Match")
     if given is None:
         return None
     if not _GENERATION.fullmatch(given):
@@ -90,16 +90,16 @@ async def body(request: Request, limit: int = MAX_BODY_BYTES) -> Any:
 
     Of a key that stands twice the last counts, as the reference reads it.
     """
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    kind = (_single(request, "Content-Type") or "").partition(";")[0].strip().lower()
     if kind != JSON and not (kind.startswith("application/") and kind.endswith("+json")):
         raise InvalidArgument(f"the header Content-Type must be {JSON}")
     return json_of(await _read(request, limit))
 
 
 def json_of(data: bytes) -> Any:
-    """The JSON values in `data`; InvalidArgument when it is not JSON."""
+    """The JSON values in `data`; InvalidArgument when it is not JSON in UTF-8 (RFC 8259, section 8.1)."""
     try:
-        return json.loads(data, parse_constant=_no_constant, parse_float=_finite)
+        return json.loads(data.decode(), parse_constant=_no_constant, parse_float=_finite)
     except (ValueError, RecursionError):
         raise InvalidArgument("the body is not JSON that we read") from None
 
@@ -152,7 +152,33 @@ async def content(request: Request, limit: int) -> bytes:
     return await _read(request, limit)
 
 
+def rehearsed(request: Request, *, possible: bool) -> bool:
+    """Whether the caller asks for a rehearsal; InvalidArgument where that is not `possible`, and for what says neither
+    yes nor no: who asked for a rehearsal must not find a change."""
+    given = request.query_params.getlist("dry_run")
+    if given in ([], ["false"]):
+        return False
+    if given != ["true"]:
+        raise InvalidArgument("the query parameter dry_run is true or false")
+    if not possible:
+        raise InvalidArgument(
+            "this route has no rehearsals, and did nothing",
+            next_step="POST …/verbs/NOUN/VERB?dry_run=true",
+        )
+    return True
+
+
+def _single(request: Request, name: str) -> str | None:
+    """A header of which two would say two things; InvalidArgument then."""
+    given = request.headers.getlist(name)
+    if len(given) > 1:
+        raise InvalidArgument(f"the header {name} stands in the request {len(given)} times")
+    return given[0] if given else None
+
+
 async def _read(request: Request, limit: int) -> bytes:
+    if request.headers.get("content-encoding", "identity").strip().lower() != "identity":
+        raise InvalidArgument("the body is to be sent as it is, without a Content-Encoding")
     length = request.headers.get("content-length", "")
     if length.isdigit() and int(length) > limit:
         raise InvalidArgument(f"the body is larger than {limit} bytes")

@@ -351,6 +351,7 @@ class Keeping:
             decision = contract.Decision(False, principal.policy, UNSEEN)
         if not decision.allowed:
             raise await deny(self._desk, principal, noun, verb, environment_id, decision, request)
+        exchange.rehearsed(request, possible=False)
         return _Asked(principal, environment_id, exchange.idempotency_key(request))
 
     async def _reading(self, request: Request, verb: str) -> tuple[Principal, str]:

@@ -50,8 +50,7 @@ class Settings:
 
 def check(settings: Settings) -> list[str]:
     """What is worth a warning; InvalidArgument for what would be a door left open."""
-    host, _port = split_address(settings.bind)
-    loopback = ip_address(host.partition("%")[0]).is_loopback
+    loopback = _loopback(settings.bind)
     if (settings.tls_cert is None) != (settings.tls_key is None):
         raise InvalidArgument("TLS needs both --tls-cert and --tls-key")
     if settings.client_ca is not None and settings.tls_cert is None:
@@ -67,6 +66,11 @@ def check(settings: Settings) -> list[str]:
     elif not loopback and settings.tls_cert is None:
         warnings.append("tokens travel in the clear: serve with --tls-cert and --tls-key, or behind a proxy with TLS")
     return warnings
+
+
+def _loopback(bind: str) -> bool:
+    host, _port = split_address(bind)
+    return ip_address(host.partition("%")[0]).is_loopback
 
 
 def serve(store: ServedStore, settings: Settings, started: Callable[[str], None]) -> None:
@@ -181,7 +185,7 @@ class _Reload:
 
 def _door(settings: Settings) -> OpenDoor | GuardedDoor:
     if settings.rbac_tokens is None:
-        return OpenDoor()
+        return OpenDoor(any_name=not _loopback(settings.bind))
     friends = None if settings.rate is None else Bucket(settings.rate, settings.rate * 2)
     return GuardedDoor(settings.rbac_tokens, friends=friends)
 

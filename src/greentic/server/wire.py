@@ -19,6 +19,7 @@ STRANGER_SECONDS = 20.0
 """How long a connection may last on which nobody was recognised."""
 MAX_HEAD_BYTES = 64 * 1024
 _QUIET = logging.getLogger("greentic.server.wire")
+_QUIET.setLevel(logging.ERROR)
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -63,6 +64,10 @@ class BoundedProtocol(HttpToolsProtocol):
         self._head_arrived()
         full = self._limit is not None and max(len(self.connections), len(self.tasks)) >= self._limit
         self.app = _full if full else self.config.loaded_app
+        named, version = [name for name, _ in self.headers].count(b"host"), self.parser.get_http_version()
+        if version not in {"1.0", "1.1"} or named > 1 or (named == 0 and version == "1.1"):
+            self._refuse(400, "a request of HTTP/1.1 names its host once")  # RFC 9112, section 3.2
+            return
         try:
             super().on_headers_complete()
             self._expect_somebody()

@@ -396,7 +396,7 @@ def raw_get(url: str, path: str) -> bytes:
 
     parts = urlsplit(url)
     with socket.create_connection((parts.hostname, parts.port), timeout=10) as wire:
-        wire.sendall(f"GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n".encode())
+        wire.sendall(f"GET {path} HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\n\r\n".encode())
         found = b""
         while chunk := wire.recv(65536):
             found += chunk

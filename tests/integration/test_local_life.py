@@ -116,6 +116,8 @@ def test_a_worker_knows_who_it_is_and_nothing_of_the_operator() -> None:
             assert "hunter2" not in json.dumps(found)
             port, config = found.pop("PORT"), found.pop("GREENTIC_CONFIG_FILE")
             assert port.isdigit()
+            assert found.pop("GREENTIC_STATE_URL").startswith("http://127.0.0.1:")
+            assert len(found.pop("GREENTIC_STATE_TOKEN")) >= 43
             assert found == {
                 "PATH": "/usr/bin:/bin",
                 "HOME": "/home/x",

@@ -213,6 +213,19 @@ class Registry:
             raise ProviderError(f"'{binding.kind}' offers no store of secrets")
         return pack.secrets(context)
 
+    def state(self, environment: Environment, context: StateContext) -> State:
+        """The store of workers' values that the environment is bound to; Conflict when the slot is empty."""
+        found = self.bound(environment, Slot.STATE)
+        if found is None:
+            raise Conflict(
+                f"the environment '{environment.environment_id}' has no store of state: workers can keep nothing there",
+                next_step="gtc op env-packs add state greentic.state.sqlite",
+            )
+        pack, binding = found
+        if pack.state is None:
+            raise ProviderError(f"'{binding.kind}' offers no store of state")
+        return pack.state(context)
+
     def revocation(self, environment: Environment, context: RevocationContext) -> Revocation | None:
         """The list of what is revoked; None when the slot is empty."""
         found = self.bound(environment, Slot.REVOCATION)

@@ -12,18 +12,23 @@ What every implementation must guarantee, before any method:
    keeps what it has.
 6. **Cancellation.** A call that is cancelled or times out has either happened whole or not at all; `get` tells which.
 
+Workers do not meet a store: a deployer opens it and has their requests answered by `greentic.worker.state`, which
+gives each worker its own scope. Two versions of a worker share their deployment's values.
+
 How long values outlive a process is the provider's to say, in its summary. Errors: InvalidArgument (bounds), Conflict
 (another version, or no room), TimedOut, ProviderError (anything the provider said).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Protocol
 
+from greentic.envpacks.secrets import SecretValue
 from greentic.spec.errors import InvalidArgument
+from greentic.spec.secrets import SecretAddress
 
 MAX_KEY: Final = 512
 """Bytes of a key, in UTF-8."""
@@ -52,11 +57,14 @@ class StateValue:
 
 @dataclass(frozen=True, slots=True)
 class StateContext:
-    """What a store of state is made of: the environment, its folder, and the answers of its binding."""
+    """What a store of state is made of: the environment, its folder, the answers of its binding, and how a secret of
+    the environment is looked up (None: there is none there). Answers lie in a file: a password stands in none of them.
+    """
 
     environment_id: str
     folder: Path
     answers: Mapping[str, Any] = field(default_factory=dict)
+    secret: Callable[[SecretAddress], SecretValue | None] = lambda _: None
 
 
 class State(Protocol):

@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 
 PACKS = "env-packs"
 EXTENSIONS = "extensions"
-_OF_ROUTERS = frozenset({Slot.SESSIONS.value, Slot.TELEMETRY.value})
-"""Slots whose bindings the routers themselves go by."""
+_OF_THE_DATA_PLANE = frozenset({Slot.SESSIONS.value, Slot.STATE.value, Slot.TELEMETRY.value})
+"""Slots whose bindings the data plane goes by while it runs."""
 
 
 def available(context: Context, slot: Slot | None = None) -> dict[str, Any]:
@@ -148,7 +148,7 @@ def rollback(
 
 async def followed(context: Context, environment_id: str, told: dict[str, Any]) -> dict[str, Any]:
     """`told`, what a change of a binding came to, once a running data plane follows it."""
-    if told["binding"].get("slot") in _OF_ROUTERS:
+    if told["binding"].get("slot") in _OF_THE_DATA_PLANE:
         await follow(context, context.store.load(environment_id))
     return told
 

@@ -73,11 +73,13 @@ def plan(
     configuration: Path,
     operator: Mapping[str, str],
     dependencies: Path | None = None,
+    variables: Mapping[str, str] | None = None,
 ) -> Launch:
     """How to start `pack` as `identity` on `port` of 127.0.0.1.
 
     `configuration` is the JSON file of its frozen parameters, `operator` the environment of whoever starts it (of which
-    only `passed` is used), `dependencies` the folder where its declared dependencies were installed. BundleError when
+    only `passed` is used), `dependencies` the folder where its declared dependencies were installed, `variables` what
+    else it is given, such as how it reaches its state. BundleError when
     there is nothing that can be run, or the command names a file of the pack that is not there.
     """
     application = pack.manifest.application
@@ -95,6 +97,7 @@ def plan(
             "PORT": str(port),
             **identity.variables(),
             "GREENTIC_CONFIG_FILE": str(configuration),
+            **(variables or {}),
         },
         directory=pack.directory,
         port=port,

@@ -1,19 +1,28 @@
-"""State in memory keeps the contract of the slot."""
+"""Our stores of state keep the contract of the slot."""
 
 from __future__ import annotations
 
 import asyncio
+import itertools
+import sqlite3
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from greentic.envpacks.state import ABSENT, MAX_KEY, MAX_VALUE, StateScope
+from greentic.envpacks.state import ABSENT, MAX_KEY, MAX_VALUE, State, StateContext, StateScope
+from greentic.providers.local import sqlite_state
+from greentic.providers.local.sqlite_state import SqliteState
 from greentic.providers.local.state import MemoryState
-from greentic.spec.errors import Conflict, InvalidArgument
+from greentic.spec.errors import Conflict, InvalidArgument, ProviderError
 
 SCOPE = StateScope("local", "D1", "acme")
 OTHER = StateScope("local", "D1", "other")
+Make = Callable[[int], State]
+"""Makes an empty store in which one scope may keep so many bytes."""
 steps = st.lists(
     st.tuples(
         st.sampled_from(["put", "delete", "get", "keys", "later"]),
@@ -26,10 +35,38 @@ steps = st.lists(
 )
 
 
-@given(steps)
-def test_it_is_a_mapping_whose_values_end(taken: list[tuple[str, StateScope, str, bytes, int | None]]) -> None:
-    async def scenario() -> None:
-        store, now = MemoryState(), 0.0
+@pytest.fixture(params=["memory", "sqlite"])
+def make(request: pytest.FixtureRequest, tmp_path: Path) -> Make:
+    numbers = itertools.count()
+
+    def made(limit: int) -> State:
+        if request.param == "memory":
+            return MemoryState(limit)
+        store = SqliteState(StateContext("local", tmp_path / str(next(numbers))))
+        store._limit = limit
+        return store
+
+    return made
+
+
+def running(make: Make, scenario: Callable[[State], Coroutine[Any, Any, None]], limit: int = 1024 * 1024) -> None:
+    async def whole() -> None:
+        store = make(limit)
+        try:
+            await scenario(store)
+        finally:
+            await store.close()
+
+    asyncio.run(whole())
+
+
+@given(taken=steps)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40, deadline=None)
+def test_it_is_a_mapping_whose_values_end(
+    make: Make, taken: list[tuple[str, StateScope, str, bytes, int | None]]
+) -> None:
+    async def scenario(store: State) -> None:
+        now = 0.0
         model: dict[tuple[StateScope, str], tuple[bytes, float]] = {}
         highest = 0
         for verb, scope, key, data, life in taken:
@@ -52,12 +89,11 @@ def test_it_is_a_mapping_whose_values_end(taken: list[tuple[str, StateScope, str
             else:
                 now += life or 1
 
-    asyncio.run(scenario())
+    running(make, scenario)
 
 
-def test_of_two_writers_that_saw_the_same_one_wins() -> None:
-    async def scenario() -> None:
-        store = MemoryState()
+def test_of_two_writers_that_saw_the_same_one_wins(make: Make) -> None:
+    async def scenario(store: State) -> None:
         seen = await store.put(SCOPE, "k", b"1", 0, expected=ABSENT)
         with pytest.raises(Conflict, match="somebody else"):
             await store.put(SCOPE, "k", b"2", 0, expected=ABSENT)
@@ -70,22 +106,65 @@ def test_of_two_writers_that_saw_the_same_one_wins() -> None:
         assert await store.delete(SCOPE, "k", 0)
         assert not await store.delete(SCOPE, "k", 0)
 
-    asyncio.run(scenario())
+    running(make, scenario)
 
 
-def test_it_is_bounded_and_what_ended_makes_room() -> None:
-    async def scenario() -> None:
-        store = MemoryState(cap_bytes=100)
+def test_it_is_bounded_and_what_ended_makes_room(make: Make) -> None:
+    async def scenario(store: State) -> None:
         await store.put(SCOPE, "a", b"x" * 60, 0, expires=10)
         await store.put(SCOPE, "a", b"y" * 90, 0, expires=10)
-        with pytest.raises(Conflict, match="full"):
+        with pytest.raises(Conflict, match="at most") as refused:
             await store.put(SCOPE, "b", b"x" * 20, 5)
+        assert "version" not in refused.value.details
         held = await store.get(SCOPE, "a", 5)
         assert held is not None
         assert held.data == b"y" * 90
+        await store.put(OTHER, "b", b"x" * 90, 5)  # who fills their room takes nobody else's
         await store.put(SCOPE, "b", b"x" * 20, 10)
+        await store.delete(SCOPE, "b", 10)
+        await store.put(SCOPE, "c", b"x" * 99, 10)
         for key, data in (("", b""), ("k" * (MAX_KEY + 1), b""), ("\ud800", b""), ("k", b"x" * (MAX_VALUE + 1))):
             with pytest.raises(InvalidArgument):
                 await store.put(SCOPE, key, data, 0)
 
+    running(make, scenario, limit=100)
+
+
+def test_what_sqlite_keeps_outlives_it_and_is_its_owners_alone(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        first = SqliteState(StateContext("local", tmp_path))
+        version = await first.put(SCOPE, "k\0é", b"\0\xff", 0)
+        await first.close()
+        second, third = (SqliteState(StateContext("local", tmp_path)) for _ in range(2))
+        held = await second.get(SCOPE, "k\0é", 0)
+        assert held is not None
+        assert (held.data, held.version) == (b"\0\xff", version)
+        # Two processes may have it open for a moment, when one runtime follows another.
+        assert await third.put(SCOPE, "k\0é", b"2", 0, expected=version) > version
+        with pytest.raises(Conflict):
+            await second.put(SCOPE, "k\0é", b"3", 0, expected=version)
+        await second.close()
+        await third.close()
+
     asyncio.run(scenario())
+    path = tmp_path / sqlite_state.FILE
+    assert path.stat().st_mode & 0o077 == 0
+    assert path.parent.stat().st_mode & 0o077 == 0
+    database = sqlite3.connect(path)
+    assert database.execute("SELECT bytes FROM room").fetchone() == (len("k\0é".encode()) + 1,)
+    database.close()
+
+
+def test_a_damaged_file_is_an_error_of_the_call(tmp_path: Path) -> None:
+    path = tmp_path / sqlite_state.FILE
+    path.parent.mkdir()
+    path.write_bytes(b"no database" * 500)
+
+    async def scenario() -> None:
+        store = SqliteState(StateContext("local", tmp_path))
+        with pytest.raises(ProviderError, match="cannot be used"):
+            await store.get(SCOPE, "k", 0)
+        await store.close()
+
+    asyncio.run(scenario())
+    assert path.read_bytes().startswith(b"no database")

@@ -71,13 +71,25 @@ def sessions_in_memory() -> EnvPack:
 
 
 def state_in_memory() -> EnvPack:
-    """State in the memory of a worker."""
+    """State in the memory of the data plane."""
     return EnvPack(
         path="greentic.state.in-memory",
         slot=Slot.STATE,
         versions=VERSIONS,
-        summary="keeps state in memory; it ends with the worker",
+        summary="keeps workers' values in memory; they end with the data plane, not with a worker",
         state=_state,
+    )
+
+
+def state_sqlite() -> EnvPack:
+    """State in a database file of the environment's folder."""
+    return EnvPack(
+        path="greentic.state.sqlite",
+        slot=Slot.STATE,
+        versions=VERSIONS,
+        summary="keeps workers' values in a file of the environment; they outlive every process",
+        state=_state_in_a_file,
+        answers=_state_answers,
     )
 
 
@@ -127,6 +139,18 @@ def _state(_: StateContext) -> State:
     from greentic.providers.local.state import MemoryState
 
     return MemoryState()
+
+
+def _state_in_a_file(context: StateContext) -> State:
+    from greentic.providers.local.sqlite_state import SqliteState
+
+    return SqliteState(context)
+
+
+def _state_answers() -> Mapping[str, Any]:
+    from greentic.providers.local.sqlite_state import ANSWERS
+
+    return ANSWERS
 
 
 def _revocation(context: RevocationContext) -> Revocation:

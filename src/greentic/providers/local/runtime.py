@@ -22,12 +22,14 @@ import time
 import traceback
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from greentic.envpacks.deployer import DesiredState, Progress, silent
 from greentic.envpacks.variables import passed
 from greentic.providers.local import address, certificates, desired, keys, listening, lock, survivors, wire
+from greentic.providers.local.bound_state import BoundState
 from greentic.providers.local.control import ControlServer, Handler
 from greentic.providers.local.instance import LEASE_SECONDS
 from greentic.providers.local.journal import Journal
@@ -37,6 +39,7 @@ from greentic.providers.local.routing import STOP_SECONDS, Routers
 from greentic.providers.local.workers import Workers
 from greentic.spec.errors import GreenticError, InvalidArgument, ProviderError, TimedOut
 from greentic.worker.logfile import LogFile
+from greentic.worker.state import StateDoor
 
 Told = Callable[[dict[str, Any]], None]
 EX_TEMPFAIL = 75
@@ -80,9 +83,14 @@ async def run(
     workers = Workers(layout, variables, lambda worker: plane.worker_changed(worker))
     plane = DataPlane(layout, state, workers, routers, asked, journal)
     desired.save(layout.desired, state)
+    kept = BoundState(lambda: plane.desired.environment, layout.folder)
+    workers.door = StateDoor(kept, told=partial(_state_told, journal))
     try:
+        await workers.door.open()
         await _serve(layout, plane, journal, variables, ready, progress, grace_seconds)
     finally:
+        await workers.door.close()
+        await kept.close()
         routers.listener.close()
         journal.event("stopped")
 
@@ -130,6 +138,13 @@ async def _serve(
             await asyncio.shield(plane.stop(silent, grace_seconds))
             await control.stop()
             address.release(layout, place)
+
+
+def _state_told(journal: Journal, problem: str | None) -> None:
+    if problem is None:
+        journal.event("state-answers")
+    else:
+        journal.event("state-failed", reason=problem)
 
 
 async def _open(plane: DataPlane, journal: Journal) -> None:

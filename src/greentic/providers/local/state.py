@@ -8,8 +8,8 @@ from typing import Final
 from greentic.envpacks.state import StateScope, StateValue, check_bounds
 from greentic.spec.errors import Conflict
 
-CAP_BYTES: Final = 64 * 1024 * 1024
-"""Bytes of all keys and values together, as far as they have not ended."""
+CAP_BYTES: Final = 16 * 1024 * 1024
+"""Bytes of one scope's keys and values together, as far as they have not ended: nobody fills another's room."""
 
 
 class MemoryState:
@@ -19,7 +19,7 @@ class MemoryState:
         self._values: dict[tuple[StateScope, str], StateValue] = {}
         self._versions = itertools.count(1)
         self._cap = cap_bytes
-        self._bytes = 0
+        self._bytes: dict[StateScope, int] = {}
 
     async def get(self, scope: StateScope, key: str, now: float) -> StateValue | None:
         """The value, None when there is none."""
@@ -40,18 +40,18 @@ class MemoryState:
         check_bounds(key, data)
         held = self._live(scope, key, now)
         self._expect(key, held, expected)
-        if self._bytes - _size(key, held) + len(key.encode()) + len(data) > self._cap:
+        added = len(key.encode()) + len(data) - _size(key, held)
+        if self._bytes.get(scope, 0) + added > self._cap:
             self._sweep(now)
-            held = self._live(scope, key, now)
-            if self._bytes - _size(key, held) + len(key.encode()) + len(data) > self._cap:
+            if self._bytes.get(scope, 0) + added > self._cap:
                 raise Conflict(
-                    f"state in memory is full: it holds {self._cap:,} bytes",
+                    f"state in memory is full: a tenant of a deployment keeps at most {self._cap:,} bytes",
                     next_step="delete what is not needed, or bind another env-pack in the slot 'state'",
                 )
         self._forget(scope, key)
         value = StateValue(bytes(data), next(self._versions), expires)
         self._values[scope, key] = value
-        self._bytes += _size(key, value)
+        self._bytes[scope] = self._bytes.get(scope, 0) + _size(key, value)
         return value.version
 
     async def delete(self, scope: StateScope, key: str, now: float, *, expected: int | None = None) -> bool:
@@ -88,7 +88,10 @@ class MemoryState:
             )
 
     def _forget(self, scope: StateScope, key: str) -> None:
-        self._bytes -= _size(key, self._values.pop((scope, key), None))
+        left = self._bytes.get(scope, 0) - _size(key, self._values.pop((scope, key), None))
+        self._bytes[scope] = left
+        if not left:
+            del self._bytes[scope]
 
     def _sweep(self, now: float) -> None:
         for scope, key in [place for place, value in self._values.items() if _ended(value, now)]:

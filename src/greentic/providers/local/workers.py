@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from greentic.bundles.unpack import load
 from greentic.envpacks.deployer import DesiredState, RevisionObservation
+from greentic.envpacks.state import StateScope
 from greentic.providers.local.layout import Layout, remove, write_private
 from greentic.spec.deployment import BundleDeployment
 from greentic.spec.errors import GreenticError, InputOutput, NotFound, ProviderError
@@ -18,6 +19,7 @@ from greentic.spec.revision import PackConfig, Revision
 from greentic.worker import dependencies, ports
 from greentic.worker.launch import HOST, Identity, Launch, plan
 from greentic.worker.logfile import LogFile
+from greentic.worker.state import StateDoor
 from greentic.worker.supervision import Pace, State, Supervision
 
 
@@ -47,6 +49,8 @@ class Workers:
     operator: Mapping[str, str]
     changed: Callable[[Worker], None]
     pace: Pace | None = None
+    door: StateDoor | None = None
+    """Where workers reach their state; None for workers that keep none."""
     _workers: dict[str, Worker] = field(default_factory=dict)
     _ending: dict[str, set[asyncio.Task[None]]] = field(default_factory=dict)
 
@@ -98,6 +102,8 @@ class Workers:
     async def _end(self, worker: Worker) -> None:
         try:
             await worker.supervision.stop()
+            if self.door is not None and worker.revision_id not in self._workers:
+                self.door.dismiss(worker.revision_id)
         except GreenticError:
             self._workers.setdefault(worker.revision_id, worker)  # it may live: to be ended by who asks again
             raise
@@ -177,7 +183,15 @@ class Workers:
             configuration=configuration,
             operator=self.operator,
             dependencies=installed,
+            variables=self._state_of(identity),
         )
+
+    def _state_of(self, identity: Identity) -> dict[str, str]:
+        """What the worker reaches its values by, anew for each start."""
+        if self.door is None:
+            return {}
+        scope = StateScope(identity.env_id, identity.deployment_id, identity.tenant)
+        return self.door.admit(identity.revision_id, scope)
 
     def _parameters(self, revision: Revision, pack_id: str) -> dict[str, object]:
         path = self.layout.pack_config(revision.revision_id, pack_id)

@@ -134,18 +134,62 @@ def remote(gtc: CommandLine, server: Server, token: str | None) -> None:
 def test_the_main_job_with_the_record_on_a_server(
     gtc: CommandLine, server: Server, authority: Identity, bundles: dict[str, Path]
 ) -> None:
-    """init, deploy, dial, undo, audit, backup: as against local files, over TLS, with a token."""
+    """init, deploy, dial, undo, audit, backup: as against local files, over TLS, with a token and a data plane."""
     token = server.token("ops", "--role", "admin")
     server.start("--rbac-tokens", str(server.tokens), *over_tls(server))
     remote(gtc, server, token)
+    allowed = allow_data_plane(gtc, server)
     try:
         main_job(gtc, bundles)
+        vouched = [
+            event["target"]["vouched"]["key_id"]
+            for event in gtc("op", "audit", "tail", "-n", "100").result["events"]
+            if event["verb"] == "warm"
+        ]
+        assert vouched == [allowed["key_id"]] * 2
     finally:
         gtc("stop")  # while there is somebody to ask what runs
     # The record is nowhere on this machine, the token in no file of it.
     assert not list(gtc.root.rglob("environment.json"))
     assert token not in server.log() + "".join(path.read_text() for path in server.folder.glob("*.json"))
     assert server.end() == 0
+
+
+def allow_data_plane(gtc: CommandLine, server: Server, *environments: str) -> Any:
+    """Let the server believe what this machine sees of its workers."""
+    own = gtc("store", "data-plane", "key").result
+    public = server.folder / "data-plane.pub"
+    public.write_text(own["public_key_pem"])
+    named = [word for name in environments or ("local",) for word in ("--only-env", name)]
+    done = run("store", "data-plane", "allow", "here", "--key", str(public), *named, "-f", str(server.tokens))
+    assert done.returncode == 0, done.stderr
+    return own
+
+
+def test_a_worker_is_ready_when_a_data_plane_saw_it(gtc: CommandLine, server: Server, bundles: dict[str, Path]) -> None:
+    token = server.token("ops", "--role", "admin")
+    server.start("--rbac-tokens", str(server.tokens))
+    remote(gtc, server, token)
+    try:
+        gtc.init()
+        refused = gtc("op", "deploy", "--bundle", str(bundles["v1"]), "web")
+        assert refused.status == 6
+        assert "not taken on the caller's word" in refused.error["message"]
+        assert gtc("op", "revisions", "list").result["revisions"][0]["lifecycle"] == "warming"
+        own = allow_data_plane(gtc, server)
+        warmed = []
+
+        def ready() -> bool:
+            warmed.append(gtc("op", "revisions", "warm", "web", "v1"))
+            return warmed[-1].status == 0
+
+        until(ready)  # the server looks at its file once a second
+        assert warmed[-1].result["lifecycle"] == "ready"
+        keys = list(gtc.root.rglob("data-plane/key.pem"))
+        assert [key.stat().st_mode & 0o777 for key in keys] == [0o600]
+        assert gtc("store", "data-plane", "key").result["key_id"] == own["key_id"]
+    finally:
+        gtc("stop")
 
 
 def main_job(gtc: CommandLine, bundles: dict[str, Path]) -> None:

@@ -17,7 +17,7 @@ from greentic.cli.invocation import Invocation, need, verb
 from greentic.cli.nouns import Noun
 
 if TYPE_CHECKING:
-    from greentic.spec.store_access import TokenEntry
+    from greentic.spec.store_access import DataPlaneEntry, TokenEntry
     from greentic.store.contract import ServedStore
 
 
@@ -183,6 +183,7 @@ def _file(path: Path | None) -> Path:
 @click.option("--only-env", "env_ids", multiple=True, metavar="ENV", help="In this environment; repeatable.")
 @click.option("--only-customer", "customer_ids", multiple=True, metavar="ID", help="For this customer; repeatable.")
 @click.option("--only-verb", "verbs", multiple=True, metavar="PERMISSION", help="Such changes: traffic.set, traffic.*")
+@click.option("--vouches-for-health", is_flag=True, help="Believe it that workers are healthy (reference clients).")
 @click.option("--expires-in", "days", type=click.FloatRange(0, 3650, min_open=True), metavar="DAYS", help="How long.")
 @click.option("--not-before", metavar="TIME", help="Not before this time, such as 2026-07-24T10:00:00Z.")
 @_PATH
@@ -194,6 +195,7 @@ def create(
     role: str,
     days: float | None,
     not_before: str | None,
+    vouches_for_health: bool,
     **narrowing: tuple[str, ...],
 ) -> Any:
     """Make a token for NAME. It is printed once, here; the file keeps its digest only."""
@@ -213,6 +215,7 @@ def create(
         "role": role,
         "created_at": now(),
         "not_before": not_before,
+        "vouches_for_health": vouches_for_health,
         "expires_at": None if end is None else end.isoformat().replace("+00:00", "Z"),
         **{name: given or None for name, given in narrowing.items()},
     }
@@ -242,13 +245,103 @@ def revoke(invocation: Invocation, path: Path | None, token_id: str | None) -> A
     return _shown(tokens.remove(_file(path), need(token_id, "argument 'TOKEN'")))
 
 
+@store.group("data-plane", cls=Noun)
+def data_plane() -> None:
+    """Whose word a store server takes on what runs."""
+
+
+@data_plane.command("key")
+@verb("store.data-plane", "key", view=lambda result: click.echo(result["public_key_pem"], nl=False))
+def own_key(invocation: Invocation) -> Any:
+    """The public key of this machine's data plane, for an environment on a store server; made when there is none."""
+    from greentic.operations import health_evidence
+
+    key = health_evidence.key(invocation.context(), invocation.environment_id)
+    return {
+        "environment_id": invocation.environment_id,
+        "key_id": key.key_id,
+        "public_key_pem": key.public_pem,
+    }
+
+
+@data_plane.command()
+@click.argument("actor", metavar="NAME", required=False)
+@click.option("--only-env", "env_ids", multiple=True, metavar="ENV", help="What it may speak of; repeatable.")
+@click.option("--key", "key", type=_FILE, metavar="PEM", help="Its public key, as `gtc store data-plane key` tells it.")
+@_PATH
+@verb("store.data-plane", "allow", view=lambda result: click.echo(f"{result['key_id']} of {result['actor']} counts"))
+def allow(
+    invocation: Invocation, path: Path | None, actor: str | None, env_ids: tuple[str, ...], key: Path | None
+) -> Any:
+    """Let the data plane NAME tell which workers are healthy; a running server follows within a second."""
+    from greentic.cli.invocation import now
+    from greentic.server import tokens
+    from greentic.spec.parsing import parse_payload
+    from greentic.spec.store_access import DataPlaneEntry
+    from greentic.trust.public import PublicKey
+
+    pem = Path(need(key, "option '--key'")).read_bytes()[:1_024].decode("ascii", "replace")
+    entry = {
+        "actor": need(actor, "argument 'NAME'"),
+        "public_key_pem": PublicKey.from_pem(pem).pem,
+        "env_ids": need(env_ids, "option '--only-env'"),
+        "created_at": now(),
+    }
+    found = parse_payload(DataPlaneEntry, entry, "the data plane")
+    tokens.add_data_plane(_file(path), found)
+    return _plane(found)
+
+
+@data_plane.command("list")
+@_PATH
+@verb("store.data-plane", "list", view=lambda result: _view_planes(result))
+def planes(invocation: Invocation, path: Path | None) -> Any:
+    """The data planes of the file."""
+    from greentic.server import tokens
+
+    return {"data_planes": [_plane(entry) for entry in tokens.read(_file(path), nobody=True).data_planes]}
+
+
+@data_plane.command("revoke")
+@click.argument("key_id", metavar="KEY-ID", required=False)
+@_PATH
+@verb("store.data-plane", "revoke", view=lambda result: click.echo(f"{result['key_id']} of {result['actor']} is out"))
+def revoke_plane(invocation: Invocation, path: Path | None, key_id: str | None) -> Any:
+    """Take a data plane out by the id of its key; a running server follows within a second."""
+    from greentic.server import tokens
+
+    return _plane(tokens.remove_data_plane(_file(path), need(key_id, "argument 'KEY-ID'")))
+
+
+def _plane(entry: DataPlaneEntry) -> dict[str, Any]:
+    from greentic.trust.public import PublicKey
+
+    key = PublicKey.from_pem(entry.public_key_pem)
+    return {
+        "actor": entry.actor,
+        "key_id": key.key_id,
+        "env_ids": list(entry.env_ids),
+        "created_at": entry.created_at,
+        "public_key_pem": key.pem,
+    }
+
+
+def _view_planes(result: Any) -> None:
+    from greentic.cli.tables import table
+
+    rows = [
+        (one["key_id"], one["actor"], ", ".join(one["env_ids"]), one["created_at"]) for one in result["data_planes"]
+    ]
+    table(("KEY", "NAME", "ENVIRONMENTS", "SINCE"), rows)
+
+
 def _shown(entry: TokenEntry) -> dict[str, Any]:
     names = (
         *("token_id", "token_sha256", "actor", "role", "env_ids", "customer_ids", "verbs"),
         *("created_at", "not_before", "expires_at"),
     )
     document = entry.to_json()
-    return {name: document.get(name) for name in names}
+    return {**{name: document.get(name) for name in names}, "vouches_for_health": entry.vouches_for_health}
 
 
 def _name(shown: Any) -> str:

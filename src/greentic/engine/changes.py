@@ -47,7 +47,7 @@ def steps(payload: ApplyChangesPayload, command: Command) -> Iterator[Command]:
         except GreenticError as error:
             raise placed(error, number) from None
         key = f"{command.idempotency_key}:{number}"
-        yield Command(command.environment_id, step.noun, step.verb, asked, key, command.actor)
+        yield Command(command.environment_id, step.noun, step.verb, asked, key, command.actor, command.evidence)
 
 
 def placed(error: GreenticError, number: int) -> GreenticError:

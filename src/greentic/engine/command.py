@@ -16,6 +16,8 @@ class Command:
     """One change that somebody asks for. Deterministic: identifiers are minted by the caller and stand in the payload.
 
     `idempotency_key` names the request: the same key with the same request has one effect. `actor` is who asks.
+    `evidence` is what a data plane signed for it (`trust.health`): how it is shown to be true, and no part of what is
+    asked, for a repetition brings newer evidence.
     """
 
     environment_id: str
@@ -24,9 +26,10 @@ class Command:
     payload: Payload
     idempotency_key: str
     actor: str
+    evidence: tuple[str, ...] = ()
 
     def fingerprint(self) -> Mapping[str, Any]:
-        """What makes two requests the same request: everything but the key and the actor."""
+        """What makes two requests the same request: everything but the key, the actor and the evidence."""
         return {
             "environment_id": self.environment_id,
             "noun": self.noun,

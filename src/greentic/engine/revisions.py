@@ -94,7 +94,9 @@ def warm(environment: Environment, payload: WarmRevisionPayload, command: Comman
         return _unchanged(environment, revision)
     _require(revision, {Lifecycle.STAGED, Lifecycle.WARMING}, "warmed", _WARM_NEXT)
     if payload.health_gate.failure is None:
-        return _moved(environment, revision, Lifecycle.READY, warmed_at=now, failure=None)
+        outcome = _moved(environment, revision, Lifecycle.READY, warmed_at=now, failure=None)
+        vouched = {} if payload.vouched is None else {"vouched": payload.vouched.to_json()}
+        return Outcome(outcome.environment, {**outcome.result, **vouched})
     failure = payload.health_gate.failure
     outcome = _moved(environment, revision, Lifecycle.FAILED, failure=failure.message[:2000])
     return Outcome(

@@ -75,9 +75,10 @@ class Context:
         *,
         step: str = "",
         complete: Complete | None = None,
+        evidence: tuple[str, ...] = (),
     ) -> Applied:
         """Commit one change through the store (compute it only, on a dry run); `complete`: see its contract."""
-        command = Command(environment_id, noun, verb, payload, self.step_key(step), self.actor)
+        command = Command(environment_id, noun, verb, payload, self.step_key(step), self.actor, evidence)
         change = self.store.plan if self.dry_run else self.store.apply
         if not self.dry_run:
             self.before_change()

@@ -9,7 +9,7 @@ from typing import Any
 
 from greentic.bundles.digests import digest_file
 from greentic.engine.revisions import label
-from greentic.operations import artifacts, names, revocations
+from greentic.operations import artifacts, health_evidence, names, revocations
 from greentic.operations.context import Context, desired
 from greentic.spec.deployment import BundleDeployment, Overrides
 from greentic.spec.environment import Environment
@@ -138,13 +138,14 @@ async def warm(context: Context, environment_id: str, revision: Revision, *, ste
     try:
         await deployer.stage_revision(desired(applied), revision.revision_id, context.progress)
         await deployer.warm_revision(desired(applied), revision.revision_id, context.progress)
+        evidence = await health_evidence.seen(context, deployer, applied, revision.revision_id)
     except GateFailed as failure:
         verdict = HealthGate(ok=False, failure=GateFailure(failed_checks=("provider-health",), message=failure.message))
         with suppress(GateFailed):  # recorded as failed, as meant; the deployer's own words go to the caller
             context.apply(environment_id, "revisions", "warm", _verdict(revision, verdict), step=f"{step}warm")
         raise
     ready = _verdict(revision, HealthGate(ok=True))
-    applied = context.apply(environment_id, "revisions", "warm", ready, step=f"{step}warm")
+    applied = context.apply(environment_id, "revisions", "warm", ready, step=f"{step}warm", evidence=evidence)
     await deployer.reconcile(desired(applied), context.progress)
     return _told(applied, Revision.model_validate(applied.result["revision"]))
 

@@ -28,12 +28,14 @@ class Grant:
     """What a role may in some places. None: everywhere, everybody's, every verb of the role.
 
     `verbs` are permissions such as `traffic.set`, `traffic.*` or `*`; they narrow the changes of the role, never widen.
+    `vouches_for_health`: as of `spec.store_access.Granted`.
     """
 
     role: Role
     environments: frozenset[str] | None = None
     customers: frozenset[str] | None = None
     verbs: frozenset[str] | None = None
+    vouches_for_health: bool = False
 
     def reaches(self, environment_id: str) -> bool:
         """Whether the environment is among those of the grant."""
@@ -99,5 +101,5 @@ class Principal:
         return Decision(True, self.policy, f"the role {role} holds {noun}.{verb}")
 
 
-ANYBODY = Principal("store-server", None, OPEN_DEV, Grant(Role.ADMIN))
+ANYBODY = Principal("store-server", None, OPEN_DEV, Grant(Role.ADMIN, vouches_for_health=True))
 """Whoever calls a server that knows no callers."""

@@ -20,6 +20,7 @@ from greentic.server.access import UNSEEN, Principal
 from greentic.server.completing import Check, completing
 from greentic.server.desk import Desk
 from greentic.server.dialect import Asked, Words, words
+from greentic.server.health_gate import gate
 from greentic.spec import identifiers
 from greentic.spec.changes import ApplyChangesPayload
 from greentic.spec.environment import Environment
@@ -95,7 +96,8 @@ async def _carried_out(
     checks: tuple[Check, ...] = change.checks
     if customers is not None:
         checks = (partial(_own, customers, principal.policy), *checks)
-    complete = completing(verb.noun, verb.verb, command.environment_id, checks, ours=ours)
+    judged = gate(principal, desk.doorkeeper.data_planes)
+    complete = completing(verb.noun, verb.verb, command.environment_id, checks, judged, ours=ours)
     payload = command.payload.to_json()
 
     def answered(settled: Settled) -> Mapping[str, Any]:
@@ -178,7 +180,7 @@ def _ours(
 ) -> tuple[str, _Change]:
     assert environment_id is not None, "the verb's own path names it"
     payload = parse_payload(verb.payload(), value, "the body")
-    command = Command(environment_id, verb.noun, verb.verb, payload, key, principal.name)
+    command = Command(environment_id, verb.noun, verb.verb, payload, key, principal.name, exchange.evidence(request))
     fingerprint = exchange.fingerprint(request, value, principal.identity)
     return environment_id, _Change(command, fingerprint, lambda settled: settled.result)
 
@@ -197,7 +199,8 @@ def _theirs(
     if named is None:
         raise InvalidArgument("the body names no environment")
     asked = Asked(named, read, request.path_params, key, principal.name)
-    command = Command(named, verb.noun, verb.verb, said.read(verb.noun, verb.verb, asked), key, principal.name)
+    payload = said.read(verb.noun, verb.verb, asked)
+    command = Command(named, verb.noun, verb.verb, payload, key, principal.name, exchange.evidence(request))
 
     def check(environment: Environment | None, _command: Command) -> None:
         if environment is not None:

@@ -1,5 +1,5 @@
 """What the server adds to a verb before it is carried out, because only the server knows it: its operator key, the
-signature of revenue shares, and that a key to trust is one.
+signature of revenue shares, that a key to trust is one, and who stands behind what is said of health.
 
 The same whether somebody asks in the words of A8 or in ours; what a client says of the operator key is not heard.
 """
@@ -13,6 +13,7 @@ from greentic.engine import changes
 from greentic.engine.command import Command
 from greentic.engine.transition import transition
 from greentic.operations import revenue, trust_root
+from greentic.server.health_gate import Gate
 from greentic.spec.changes import ApplyChangesPayload, Step
 from greentic.spec.environment import Environment
 from greentic.spec.errors import GreenticError
@@ -25,14 +26,21 @@ Check = Callable[[Environment | None, Command], None]
 """Refuses, by raising, what only the present state tells."""
 
 
-def completing(noun: str, verb: str, environment_id: str, checks: tuple[Check, ...], *, ours: bool) -> Complete:
-    """The completion of one verb, after `checks`. `ours`: it was asked in our words, in which a new environment trusts
-    the operator key from the beginning; in those of A8 it trusts nobody yet."""
+def completing(
+    noun: str, verb: str, environment_id: str, checks: tuple[Check, ...], gate: Gate, *, ours: bool
+) -> Complete:
+    """The completion of one verb, after `checks`; `gate` judges what is said of health. `ours`: it was asked in our
+    words, in which a new environment trusts the operator key from the beginning; in those of A8 it trusts nobody yet.
+    """
     own = None if (noun, verb) == ("env", "create") and not ours else _OWN.get((noun, verb))
 
     def complete(environment: Environment | None, command: Command, now: str, files: Files) -> Completed:
         for check in checks:
             check(environment, command)
+        if (noun, verb) == ("revisions", "warm"):
+            return Completed(gate(environment, command, now))
+        if (noun, verb) == ("changes", "apply"):
+            return _together(environment, command, now, files, gate)
         if own is None:
             return Completed(command.payload)
         return own(environment_id)(environment, command, now, files)
@@ -40,7 +48,7 @@ def completing(noun: str, verb: str, environment_id: str, checks: tuple[Check, .
     return complete
 
 
-def _together(environment: Environment | None, command: Command, now: str, files: Files) -> Completed:
+def _together(environment: Environment | None, command: Command, now: str, files: Files, gate: Gate) -> Completed:
     """Each step completed on what the one before it will leave; the files of all of them."""
     payload = command.payload
     assert isinstance(payload, ApplyChangesPayload), "changes apply takes no other"
@@ -48,7 +56,7 @@ def _together(environment: Environment | None, command: Command, now: str, files
     made: dict[str, bytes] = {}
     for number, step in enumerate(changes.steps(payload, command)):
         try:
-            own = completing(step.noun, step.verb, step.environment_id, (), ours=True)
+            own = completing(step.noun, step.verb, step.environment_id, (), gate, ours=True)
             completed = own(environment, step, now, _Over(files, made))
             made.update(completed.files)
             environment = transition(environment, replace(step, payload=completed.payload), now).environment
@@ -114,7 +122,6 @@ def _always(complete: Complete) -> Callable[[str], Complete]:
 
 _OWN: Mapping[tuple[str, str], Callable[[str], Complete]] = {
     ("env", "create"): _always(_trusting),
-    ("changes", "apply"): _always(_together),
     ("trust-root", "bootstrap"): _always(_own_key),
     ("trust-root", "seed"): _always(_own_key),
     ("trust-root", "add"): _always(_proven),

@@ -18,6 +18,7 @@ from greentic.envpacks.registry import Registry
 from greentic.operations.context import Context
 from greentic.server.access import Principal
 from greentic.server.exchange import MAX_BODY_BYTES
+from greentic.server.health_gate import DataPlanes
 from greentic.spec.errors import GreenticError
 from greentic.store import contract
 from greentic.store.clock import timestamp, wall_clock
@@ -41,6 +42,10 @@ class Doorkeeper(Protocol):
 
     def admit(self, request: Request) -> Principal:
         """Whoever asks, by headers and certificate alone; Unauthenticated or Throttled otherwise."""
+        ...
+
+    def data_planes(self, environment_id: str) -> DataPlanes:
+        """Whose evidence of health counts in an environment."""
         ...
 
 

@@ -152,6 +152,11 @@ def _transition(to: str) -> Callable[[Mapping[str, Any], Result | None], Mapping
     return target
 
 
+def _warmed(payload: Mapping[str, Any], result: Result | None) -> Mapping[str, Any]:
+    vouched = {} if result is None or "vouched" not in result else {"vouched": result["vouched"]}
+    return {**_transition("ready")(payload, result), **vouched}
+
+
 def _staged(payload: Mapping[str, Any], _result: Result | None) -> Mapping[str, Any]:
     return {**_of("revision_id", "deployment_id")(payload, None), "lifecycle_to": Lifecycle.STAGED.value}
 
@@ -338,7 +343,7 @@ _WORDS: Mapping[tuple[str, str], Words] = {
         bodies.MigrateBindings, _merge, _named("merged_slots", "merged_extensions"), _merged
     ),
     ("revisions", "stage"): Words(bodies.StageRevision, _stage, _part("revision"), _staged),
-    ("revisions", "warm"): Words(bodies.WarmRevision, _warm, _TRANSITION, _transition("ready"), _as_expected),
+    ("revisions", "warm"): Words(bodies.WarmRevision, _warm, _TRANSITION, _warmed, _as_expected),
     ("revisions", "drain"): Words(bodies.Nothing, _revision, _TRANSITION, _transition("draining")),
     ("revisions", "archive"): Words(bodies.Nothing, _revision, _TRANSITION, _transition("archived")),
     ("traffic", "set"): Words(

@@ -16,10 +16,12 @@ from starlette.requests import Request
 from greentic.server import tokens
 from greentic.server.access import ANYBODY, CERTIFICATES, OPEN_DEV, STATIC_TOKENS, Grant, Principal
 from greentic.server.failures import Throttled, Unauthenticated
+from greentic.server.health_gate import DataPlanes
 from greentic.server.oidc import Issuers
 from greentic.spec.errors import Denied, GreenticError
 from greentic.spec.identifiers import unix_seconds
 from greentic.spec.store_access import Granted, StoreAccess, TokenEntry
+from greentic.trust.public import PublicKey
 
 LOG = logging.getLogger("greentic.server")
 MISSING = "missing or unrecognized bearer token"
@@ -53,6 +55,10 @@ class OpenDoor:
         if not self._any_name and not _local(host):
             raise _outside(f"a server that knows no callers is not reached as '{host[:80]}'")
         return ANYBODY
+
+    def data_planes(self, _environment_id: str) -> DataPlanes:
+        """None: anybody's word counts."""
+        return ()
 
 
 @dataclass(slots=True)
@@ -119,6 +125,11 @@ class GuardedDoor:
             raise Throttled("too many requests; slow down")
         return principal
 
+    def data_planes(self, environment_id: str) -> DataPlanes:
+        """Those whose evidence counts in the environment, as the file says now."""
+        self._look()
+        return tuple((one.actor, key) for one, key in self._data_planes if environment_id in one.env_ids)
+
     def reload(self) -> bool:
         """Read the file again; whether it could be understood."""
         self._stamp = _stamp(self._path)
@@ -132,10 +143,13 @@ class GuardedDoor:
         return True
 
     def _take(self, access: StoreAccess) -> None:
-        issuers = self._make_issuers(access)  # may refuse; then nothing of the file is taken
+        # Both may refuse; then nothing of the file is taken.
+        issuers = self._make_issuers(access)
+        data_planes = [(one, PublicKey.from_pem(one.public_key_pem)) for one in access.data_planes]
         self._tokens: Mapping[str, TokenEntry] = {one.token_sha256.lower(): one for one in access.tokens}
         self._certificates = access.certificates
         self._issuers = issuers
+        self._data_planes = data_planes
 
     def _look(self) -> None:
         if self._clock() - self._looked < LOOK_SECONDS:
@@ -193,6 +207,7 @@ def granted(entry: Granted) -> Grant:
         None if entry.env_ids is None else frozenset(entry.env_ids),
         None if entry.customer_ids is None else frozenset(entry.customer_ids),
         None if entry.verbs is None else frozenset(entry.verbs),
+        entry.vouches_for_health,
     )
 
 

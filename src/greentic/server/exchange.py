@@ -17,6 +17,7 @@ from greentic.server.failures import RETRY_SECONDS, told
 from greentic.spec.errors import Conflict, GreenticError, InvalidArgument
 from greentic.spec.integrity import digest
 from greentic.store.contract import Settled
+from greentic.trust import health
 
 MAX_KEY_BYTES = 255
 MAX_BODY_BYTES = 2 * 1024 * 1024
@@ -77,6 +78,11 @@ def expected_generation(request: Request) -> int | None:
     if not _GENERATION.fullmatch(given):
         raise InvalidArgument("the header If-Generation-Match holds a generation, a whole number")
     return int(given)
+
+
+def evidence(request: Request) -> tuple[str, ...]:
+    """What data planes signed of the health of workers (`health_gate`), one envelope per header, which is ours."""
+    return tuple(request.headers.getlist(health.HEADER))
 
 
 def unchanged(request: Request, etag: str) -> bool:

@@ -15,9 +15,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 
-from greentic.spec.errors import InvalidArgument, NotFound, StoreError
+from greentic.spec.errors import Conflict, InvalidArgument, NotFound, StoreError
 from greentic.spec.parsing import parse, parse_json
-from greentic.spec.store_access import StoreAccess, TokenEntry
+from greentic.spec.store_access import DataPlaneEntry, StoreAccess, TokenEntry
+from greentic.trust.public import PublicKey
 
 MAX_BYTES = 16 * 1024 * 1024
 _ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"
@@ -73,6 +74,30 @@ def remove(path: Path, token_id: str) -> TokenEntry:
         kept = tuple(one for one in present.tokens if one is not matching[0])
         _write(path, present.model_copy(update={"tokens": kept}))
         return matching[0]
+
+
+def add_data_plane(path: Path, entry: DataPlaneEntry) -> None:
+    """Put a data plane into the file; Conflict for a key that is there already."""
+    with _changing(path) as present:
+        name = _key_id(entry)
+        if any(_key_id(one) == name for one in present.data_planes):
+            raise Conflict(f"the key {name} is there already", next_step=f"gtc store data-plane revoke {name}")
+        _write(path, present.model_copy(update={"data_planes": (*present.data_planes, entry)}))
+
+
+def remove_data_plane(path: Path, key_id: str) -> DataPlaneEntry:
+    """Take a data plane out by the id of its key; NotFound."""
+    with _changing(path) as present:
+        found = next((one for one in present.data_planes if _key_id(one) == key_id.lower()), None)
+        if found is None:
+            raise NotFound(f"there is no data plane '{key_id[:64]}'", next_step="gtc store data-plane list")
+        kept = tuple(one for one in present.data_planes if one is not found)
+        _write(path, present.model_copy(update={"data_planes": kept}))
+        return found
+
+
+def _key_id(entry: DataPlaneEntry) -> str:
+    return PublicKey.from_pem(entry.public_key_pem).key_id
 
 
 @contextmanager

@@ -25,8 +25,9 @@ from greentic.spec.identifiers import (
     NewEnvironmentId,
     NewName,
     RevisionId,
+    Timestamp,
 )
-from greentic.spec.parsing import Flag, Payload, Text
+from greentic.spec.parsing import Flag, Payload, Text, unset
 from greentic.spec.references import RelativePath
 from greentic.spec.revision import OMITTED, Drain, PackListEntry
 from greentic.spec.router_settings import RouterSettings
@@ -211,11 +212,24 @@ class HealthGate(Payload):
         return self
 
 
+class Vouched(Payload):
+    """Who stands behind a verdict that a store server took from elsewhere: a data plane, by the key that signed what it
+    saw at `observed_at`, or (no key) a caller whose word counts there."""
+
+    actor: Text
+    key_id: Text | None = Field(None, exclude_if=unset)
+    observed_at: Timestamp | None = Field(None, exclude_if=unset)
+
+
 class WarmRevisionPayload(Payload):
-    """The verdict on a warming revision: ready when the gate is ok, failed otherwise."""
+    """The verdict on a warming revision: ready when the gate is ok, failed otherwise.
+
+    `vouched` is a store server's to fill in; what a client says there is not heard.
+    """
 
     revision_id: RevisionId
     health_gate: HealthGate
+    vouched: Vouched | None = Field(None, exclude_if=unset)
 
 
 class WeightedRevision(Payload):

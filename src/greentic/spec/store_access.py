@@ -1,7 +1,8 @@
 """Who may use a store server: tokens by their digest, never themselves (reference 01, section 4.7; reference 02, 3.8).
 
-Ours beside the reference's fields: what narrows and bounds a grant, whom a client certificate names, and the issuers of
-OpenID Connect whose tokens count. The reference ignores them, so a file with narrowed tokens grants more there.
+Ours beside the reference's fields: what narrows and bounds a grant, whom a client certificate names, the issuers of
+OpenID Connect whose tokens count, and the data planes whose evidence of health does. The reference ignores them, so a
+file with narrowed tokens grants more there.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from greentic.spec.identifiers import EnvironmentId, Timestamp
-from greentic.spec.parsing import Document, Text, absent
+from greentic.spec.parsing import Document, Flag, Text, absent
 from greentic.spec.policy import Permission
 from greentic.spec.revision import OMITTED
 
@@ -26,17 +27,23 @@ class Role(StrEnum):
     READ_ONLY = "read-only"
 
 
+def _false(value: object) -> bool:
+    return value is False
+
+
 class Granted(Document):
     """What somebody may, and where. An absent list narrows nothing; an empty one is refused, for it would mean nobody.
 
     `verbs` are permissions such as `traffic.set` or `traffic.*` that narrow the changes of the role. `customer_ids`
-    narrow everything to the deployments of those customers.
+    narrow everything to the deployments of those customers. `vouches_for_health`: that a worker is healthy is taken on
+    this caller's word, as the reference takes it on everybody's; otherwise a data plane must have seen it.
     """
 
     role: Role
     env_ids: tuple[EnvironmentId, ...] | None = OMITTED
     customer_ids: tuple[Text, ...] | None = OMITTED
     verbs: tuple[Permission, ...] | None = OMITTED
+    vouches_for_health: Flag = Field(default=False, exclude_if=_false)
 
     @field_validator("env_ids", "customer_ids", "verbs")
     @classmethod
@@ -59,9 +66,7 @@ class TokenEntry(Granted):
     @field_validator("actor")
     @classmethod
     def _named(cls, value: str) -> str:
-        if not value.strip():
-            raise ValueError("must not be blank")
-        return value
+        return _not_blank(value)
 
 
 class CertificateEntry(Granted):
@@ -99,6 +104,20 @@ class Issuer(Document):
     grants: Annotated[tuple[IssuerGrant, ...], Field(min_length=1)]
 
 
+class DataPlaneEntry(Document):
+    """A data plane, whose signed word counts on what runs in its environments. Its key is good for nothing else."""
+
+    actor: Text
+    public_key_pem: Annotated[str, Field(max_length=1_024)]
+    env_ids: Annotated[tuple[EnvironmentId, ...], Field(min_length=1)]
+    created_at: Timestamp | None = OMITTED
+
+    @field_validator("actor")
+    @classmethod
+    def _named(cls, value: str) -> str:
+        return _not_blank(value)
+
+
 class StoreAccess(Document):
     """The token file of a store server."""
 
@@ -106,6 +125,7 @@ class StoreAccess(Document):
     tokens: tuple[TokenEntry, ...] = ()
     certificates: tuple[CertificateEntry, ...] = Field(default=(), exclude_if=absent)
     issuers: tuple[Issuer, ...] = Field(default=(), exclude_if=absent)
+    data_planes: tuple[DataPlaneEntry, ...] = Field(default=(), exclude_if=absent)
 
     @model_validator(mode="after")
     def _distinct(self) -> StoreAccess:
@@ -118,6 +138,12 @@ class StoreAccess(Document):
     def empty(self) -> bool:
         """Whether nobody could be recognised by this file."""
         return not (self.tokens or self.certificates or self.issuers)
+
+
+def _not_blank(value: str) -> str:
+    if not value.strip():
+        raise ValueError("must not be blank")
+    return value
 
 
 def _once(values: Iterable[str], what: str) -> None:

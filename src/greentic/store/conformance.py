@@ -417,6 +417,22 @@ def the_log_is_read_in_pages(make: Served) -> None:
     _raises(NotFound, other.events, "nowhere")
 
 
+def a_repetition_leaves_nothing_in_the_log(make: Served) -> None:
+    """Nor does that of a change which failed and is recorded as failed; the same key for something else does."""
+    one, other = make()
+    for command in WALK.to_warming():
+        one.apply(command)
+    _raises(GateFailed, one.apply, WALK.warm(ok=False))
+    one.maintain(_effect("writing"), _writing("env-packs/b", b"b"))
+    before = other.events(WALK.environment_id)
+    one.apply(WALK.add())
+    _raises(GateFailed, other.apply, WALK.warm(ok=False))
+    other.maintain(_effect("writing"), _writing("env-packs/b", b"b"))
+    assert one.events(WALK.environment_id) == before
+    _raises(Conflict, one.apply, WALK.rename("n1", key="warm"))
+    assert len(other.events(WALK.environment_id)) > len(before)
+
+
 def a_backup_brings_back_what_was(make: Served) -> None:
     """The generation goes on; a repetition is one."""
     one, other = make()
@@ -450,6 +466,7 @@ SERVED_CHECKS: tuple[Callable[[Served], None], ...] = (
     an_answer_is_recorded_and_repeated_verbatim,
     a_denial_stands_in_the_log,
     the_log_is_read_in_pages,
+    a_repetition_leaves_nothing_in_the_log,
     a_backup_brings_back_what_was,
     who_listens_hears_of_a_change,
 )

@@ -6,6 +6,7 @@ of revisions and of a data plane on this machine stay on this machine, in a fold
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -25,6 +26,7 @@ from greentic.store.remote.kept import RemoteBackups, RemoteTrail
 from greentic.store.remote.origin import Origin
 from greentic.store.remote.transport import Answer, NoSuchPath, Transport, joined, unsure
 from greentic.store.verification import AuditReport
+from greentic.trust import health
 
 ENVIRONMENTS = "environments"
 FOLDER = ".remote"
@@ -97,7 +99,9 @@ class RemoteStore:
             return Applied(result, stored.environment, stored.generation, stored.etag)
         said = reference.said(command, environment)
         segments = (ENVIRONMENTS,) if said.path == ("..",) else (ENVIRONMENTS, name, *said.path)
-        headers = {} if if_match is None else {"if-match": f'"{if_match}"'}
+        headers = _shown(command)
+        if if_match is not None:
+            headers["if-match"] = f'"{if_match}"'
         self._seen.pop(name, None)
         answer = self._transport.change(said.method, joined(*segments), said.body, command.idempotency_key, headers)
         replayed = _success(answer, command)
@@ -206,6 +210,10 @@ class RemoteStore:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         return folder
 
+    def data_plane_key(self, environment_id: str) -> Path:
+        """Where the key is with which the data plane on this machine signs what it sees of the environment."""
+        return Path(os.path.realpath(self.artifacts(environment_id))) / "data-plane" / "key.pem"
+
     def _changed(self, environment_id: str, value: Any) -> Applied:
         """What an operation beside the verbs came to, with the state as it is now."""
         if not isinstance(value, dict) or not isinstance(value.get("result"), dict):
@@ -222,7 +230,7 @@ class RemoteStore:
             return Listing(name, error=error)
 
     def _asked(self, command: Command, generation: int | None, if_match: str | None, *, dry_run: bool) -> Answer:
-        headers = {"prefer": "return=representation"}
+        headers = {"prefer": "return=representation", **_shown(command)}
         if generation is not None:
             headers["if-generation-match"] = str(generation)
         if if_match is not None:
@@ -251,6 +259,12 @@ class RemoteStore:
     def _remember(self, name: str, document: Any, etag: Any, generation: Any) -> Stored:
         self._seen[name] = stored = _stored(name, document, etag, generation)
         return stored
+
+
+def _shown(command: Command) -> dict[str, str]:
+    """What goes with a command and is no part of the request."""
+    assert len(command.evidence) <= 1, "one change here tells of one worker"
+    return {} if not command.evidence else {health.HEADER: command.evidence[0]}
 
 
 class RemoteFiles:

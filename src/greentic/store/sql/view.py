@@ -207,15 +207,13 @@ class View:
         over_damage: bool = False,
     ) -> Done:
         """Carry out the attempt; what it is refused with is raised, and stands in the audit log."""
-        try:
+        with self._refusals(attempt):
             recorded = self._admitted(attempt, over_damage=over_damage)
-            if recorded is not None:
-                return self._replayed(recorded)
+        if recorded is not None:
+            return self._replayed(recorded)
+        with self._refusals(attempt):
             before, decided, change = self._decided(attempt, transition, expected, complete)
             files = {path: self._companion(path, data) for path, data in decided.files}
-        except GreenticError as error:
-            self.refuse(attempt, error)
-            raise
         attempt = Attempt(decided.command, attempt.fingerprint, attempt.decision, attempt.moment, attempt.request)
         failure = decided.outcome.failure
         generation = self.generation if change is None else self.generation + 1
@@ -279,37 +277,43 @@ class View:
 
     def announce(self, attempt: Attempt, expected: Precondition) -> Done | None:
         """Note that an effect is about to be tried; what is recorded of it when it was tried before."""
-        try:
+        with self._refusals(attempt):
             recorded = self._admitted(attempt, over_damage=False)
-            if recorded is not None:
-                return self._replayed(recorded)
+        if recorded is not None:
+            return self._replayed(recorded)
+        with self._refusals(attempt):
             meet(expected, self._present())
-        except GreenticError as error:
-            self.refuse(attempt, error)
-            raise
         event = events.intent(attempt, self.generation, self._surroundings.mint)
         self._append(*chain.linked_line(event, self.sequence + 1, self.hash))
         return None
 
     def perform(self, attempt: Attempt, effect: Effect, expected: Precondition) -> Done:
         """Run `effect` on the files beside the document, and record what came of it."""
-        try:
+        with self._refusals(attempt):
             recorded = self._admitted(attempt, over_damage=False)
-            if recorded is not None:
-                return self._replayed(recorded)
+        if recorded is not None:
+            return self._replayed(recorded)
+        with self._refusals(attempt):
             stored = self._present()
             meet(expected, stored)
             files = beside.PendingFiles(ViewFiles(self))
             result: dict[str, Any] = from_json(to_json(effect(files)))
-        except GreenticError as error:
-            self.refuse(attempt, error)
-            raise
         entry, line = self._outcome(attempt, result, None, new=None)
         answer = attempt.answer(Settled(result, stored.environment, stored.generation, stored.etag, entry.event))
         self._record(attempt, stored, entry.sequence, answer, None)
         self._append(entry, line)
         self._files.update(files.changes)
         return Done(Applied(answer, stored.environment, stored.generation, stored.etag))
+
+    @contextmanager
+    def _refusals(self, attempt: Attempt) -> Iterator[None]:
+        """What the block refuses stands in the audit log. A repetition is answered outside: it leaves nothing there,
+        also when what it repeats is a failure."""
+        try:
+            yield
+        except GreenticError as error:
+            self.refuse(attempt, error)
+            raise
 
     def refuse(self, attempt: Attempt, error: GreenticError) -> None:
         """Note that the attempt was refused with `error`, as far as its caller's allowance goes."""

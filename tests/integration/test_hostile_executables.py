@@ -16,7 +16,7 @@ import pytest
 from tests.integration.executable_packs import installed, write
 from tests.integration.local_environments import V1, World, alive, until_dead
 
-from greentic.envpacks import conversation, executables
+from greentic.envpacks import executables, heard, streams
 from greentic.envpacks.deployer import DeployerContext
 from greentic.envpacks.subprocess import SubprocessDeployer
 from greentic.spec.errors import Conflict, CorruptDocument, GateFailed, GreenticError, ProviderError, TimedOut
@@ -134,7 +134,7 @@ def test_progress_is_told_in_one_clean_line(place: Place) -> None:
 
 
 def test_one_that_never_answers_is_told_and_then_killed(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(conversation, "CANCEL_SECONDS", 1.0)
+    monkeypatch.setattr(streams, "CANCEL_SECONDS", 1.0)
     # It has a child of its own, hears that nobody waits any more, and goes on all the same.
     script = (
         "import subprocess, signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
@@ -186,7 +186,7 @@ def test_a_gigabyte_takes_neither_memory_nor_disk(place: Place, script: str, wor
             place.observe(HEAR + script)
     else:
         assert place.observe(HEAR + script).running
-        assert len(place.log()) < 2 * conversation.LOGGED_BYTES
+        assert len(place.log()) < 2 * heard.LOGGED_BYTES
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024
     assert grown < 160, f"{grown} MiB"
     assert place.left() == []

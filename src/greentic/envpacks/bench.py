@@ -20,15 +20,20 @@ import fcntl
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from greentic.envpacks.calls import Call, Killed
 from greentic.envpacks.deployer import Deployer
 from greentic.spec.errors import ProviderError, TimedOut
+
+CANARY = "CONFORMANCE_TOKEN"
+"""The variable of the suite's operator that holds a secret."""
+RECORDING = "GREENTIC_RECORDING"
+"""The variable by which an executable is told where to write its calls down (see `Recording`)."""
 
 Kind = Literal["worker", "router", "process", "socket", "record", "trace"]
 FaultKind = Literal["error", "timeout", "kill"]
@@ -98,13 +103,36 @@ class Bench(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class LookerContext:
+    """What looks at a provider is made of: the environment, its folder, and the answers of the deployer's binding."""
+
+    environment_id: str
+    folder: Path
+    answers: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Looker(Protocol):
+    """The part of a bench that knows the provider, as a program of its own may offer it; the rest is the suite's."""
+
+    async def world(self) -> tuple[Thing, ...]:
+        """What exists now. See guarantees 1 and 2."""
+
+    def secrets(self) -> tuple[str, ...]:
+        """Values that the provider's side holds and that may stand nowhere: see `Thing.text`."""
+        ...
+
+    async def clear(self) -> None:
+        """Remove everything of the environment from the provider, whatever the deployer did."""
+
+
 def operator_with(secret: str) -> dict[str, str]:
     """The variables of an operator who has a secret among them, for a provider whose workers run on this machine.
 
     What runs a worker is found fast: the running interpreter stands first on the path.
     """
     path = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)))
-    return {**os.environ, "PATH": path, "CONFORMANCE_TOKEN": secret}
+    return {**os.environ, "PATH": path, CANARY: secret}
 
 
 class Recording:

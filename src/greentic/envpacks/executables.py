@@ -27,7 +27,6 @@ from typing import Annotated, Final, Literal
 from pydantic import Field
 
 from greentic.envpacks import manifest as manifests
-from greentic.envpacks.credentials import Capability
 from greentic.envpacks.manifest import MANIFEST, SIGNATURE, PackManifest
 from greentic.envpacks.registry import EnvPack, Offer, Origin, checked
 from greentic.spec.environment import Environment
@@ -197,21 +196,9 @@ def _pack(root: Path, path: str) -> EnvPack:
         raise ProviderError(
             f"the env-pack '{path}' cannot be loaded: {error.message}", details=error.details, next_step=error.next_step
         ) from error
-    from greentic.envpacks.subprocess import SubprocessDeployer
+    from greentic.envpacks.offering import pack_of
 
-    manifest = found.manifest
-    schema = manifest.answers
-    pack = EnvPack(
-        path=manifest.path,
-        slot=manifest.slot,
-        versions=manifest.versions,
-        summary=manifest.summary,
-        deployer=partial(SubprocessDeployer, found),
-        answers=None if schema is None else lambda: schema,
-        admit=partial(_admit, found),
-        declares=tuple(Capability(one.id, one.description) for one in manifest.capabilities),
-    )
-    return checked(pack, path, f"the manifest in {found.folder}")
+    return checked(pack_of(found, partial(_admit, found)), path, f"the manifest in {found.folder}")
 
 
 def _origin(root: Path, path: str) -> Origin:

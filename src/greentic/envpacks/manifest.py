@@ -49,6 +49,7 @@ _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]*", re.ASCII)
 _VARIABLE = re.compile(r"[A-Z][A-Z0-9_]{0,127}", re.ASCII)
 _LOADERS = ("LD_", "DYLD_", "PYTHON", "GTC_", "GREENTIC_")
 """Variables by which somebody would choose the code that runs, or that are ours."""
+_SLOTS = tuple(slot.value for slot in Slot if slot is not Slot.MESSAGING)
 _LEFT_OUT = {MANIFEST, SIGNATURE, "__pycache__"}
 
 
@@ -102,12 +103,15 @@ class PackManifest(Document):
     `versions` are the descriptor versions it serves, `version` is that of this release. `command` is run in the
     env-pack's folder; its first word is one of `files`. `variables` names what of the operator's environment it is
     given beside the few that every program gets. `answers` is the JSON Schema of a binding's answers. `timeouts` are
-    seconds by verb, where the usual ones do not fit.
+    seconds by verb, where the usual ones do not fit. `bench` starts a program that looks at the provider's world for
+    the driving test.
     """
 
     schema_: Literal["greentic.env-pack.v1"] = Field(SCHEMA, alias="schema")
     path: Annotated[str, AfterValidator(_path)]
-    slot: Literal[Slot.DEPLOYER]
+    slot: Literal[
+        Slot.DEPLOYER, Slot.SECRETS, Slot.SESSIONS, Slot.STATE, Slot.TELEMETRY, Slot.REVOCATION, Slot.EXTENSION
+    ]
     versions: Annotated[str, AfterValidator(_range)]
     version: SemVer
     protocol: Literal[1] = PROTOCOL
@@ -117,6 +121,7 @@ class PackManifest(Document):
     variables: Annotated[tuple[Annotated[str, AfterValidator(_variable)], ...], Field(max_length=64)] = ()
     answers: dict[str, Json] | None = None
     capabilities: Annotated[tuple[PackCapability, ...], Field(max_length=1_000)] = ()
+    bench: Annotated[tuple[Annotated[str, Field(max_length=4_096)], ...], Field(max_length=64)] = ()
     timeouts: dict[str, Annotated[int, Field(ge=1, le=LONGEST_SECONDS, strict=True)]] = Field(default_factory=dict)
 
     def to_bytes(self) -> bytes:
@@ -139,25 +144,31 @@ def read(folder: Path) -> tuple[PackManifest, bytes]:
 def parsed(data: bytes, what: str) -> PackManifest:
     """The manifest in its bytes; SpecViolation."""
     document = parse_json(data, what)
-    if isinstance(document, dict) and document.get("slot") not in (None, Slot.DEPLOYER.value):
+    slot = document.get("slot") if isinstance(document, dict) else None
+    if slot == Slot.EXTENSION.value and not document.get("bench"):
         raise SpecViolation(
             "Slot",
-            f"{what}: an executable can fill the slot deployer, not '{str(document['slot'])[:40]}'",
-            next_step="write it as a Python distribution: gtc env-pack new NAME --slot SLOT",
+            f"{what}: there is nothing to ask an executable in the slot extension, unless it offers a bench",
+            next_step="write it as a Python distribution: gtc env-pack new NAME --slot extension",
+        )
+    if slot is not None and slot not in _SLOTS:
+        raise SpecViolation(
+            "Slot",
+            f"{what}: an executable cannot fill the slot '{str(slot)[:40]}'; it can fill {', '.join(_SLOTS)}",
         )
     return parse(PackManifest, document, what)
 
 
 def complete(manifest: PackManifest, what: str) -> None:
-    """SpecViolation unless the manifest's command is one of its files, executable, and all of it is small enough."""
-    program = manifest.command[0].removeprefix("./")
-    found = manifest.files.get(program)
-    if found is None or not found.executable:
-        raise SpecViolation(
-            "Command",
-            f"{what}: the command begins with '{manifest.command[0][:100]}', which is no executable file of it",
-            next_step="chmod +x the program, then gtc env-pack seal FOLDER writes down its files",
-        )
+    """SpecViolation unless the programs of the manifest are files of it, executable, and all of it is small enough."""
+    for member, words in (("command", manifest.command), ("bench", manifest.bench)):
+        found = manifest.files.get(words[0].removeprefix("./")) if words else None
+        if words and (found is None or not found.executable):
+            raise SpecViolation(
+                "Command",
+                f"{what}: the {member} begins with '{words[0][:100]}', which is no executable file of it",
+                next_step="chmod +x the program, then gtc env-pack seal FOLDER writes down its files",
+            )
     if sum(file.size for file in manifest.files.values()) > MAX_BYTES:
         raise SpecViolation("TooLarge", f"{what}: the files are larger than {MAX_BYTES:,} bytes")
 

@@ -56,7 +56,8 @@ class ProcessBench:
 
     `traces` are the files of the environment's folder, relative to it, that may stay after the end; logs may in any
     case. `kept` are those of them that hold secrets: they may, as long as they are their owner's alone, and `shown`
-    tells the secrets from the environment's folder.
+    tells the secrets from the environment's folder. `private_is_kept`: every file that is its owner's alone may hold
+    secrets, but a log.
     """
 
     environment_id = "conformance"
@@ -70,6 +71,7 @@ class ProcessBench:
         traces: Collection[str] = (),
         kept: Collection[str] = (),
         shown: Callable[[Path], tuple[str, ...]] = lambda _: (),
+        private_is_kept: bool = False,
     ) -> None:
         if sys.platform != "linux":
             raise ProviderError("this bench looks into /proc, which is Linux's own")
@@ -81,6 +83,7 @@ class ProcessBench:
         self._traces = frozenset((*traces, *kept))
         self._kept = frozenset(kept)
         self._shown = shown
+        self._private_is_kept = private_is_kept
         self._calls = self._root / "calls"
         self._recording = Recording(self._calls)
         self._canary = f"canary-{secrets.token_hex(16)}"
@@ -147,8 +150,10 @@ class ProcessBench:
                     yield Thing("socket", name, named, str(found.st_ino))
                 elif stat.S_ISREG(found.st_mode):
                     data = path.read_bytes()
-                    own = name in self._kept and not found.st_mode & 0o077
-                    trace = name.startswith("logs/") or name in self._traces
+                    log = name.startswith("logs/")
+                    may = name in self._kept or (self._private_is_kept and not log)
+                    own = may and not found.st_mode & 0o077
+                    trace = log or name in self._traces
                     yield Thing(
                         "trace" if trace else "record",
                         name,

@@ -48,7 +48,8 @@ class EnvPack:
     of other slots. `credentials` makes what a deployer needs to be allowed, `preflight` checks the tools it uses,
     `answers` gives the JSON Schema of a binding's answers. `admit` refuses an environment that may not use it. `bench`
     opens a clean place in a folder for the driving test of a deployer; without one it cannot be certified. `declares`
-    is what it says that it must be allowed, where it has no `credentials` that could look.
+    is what it says that it must be allowed, where it has no `credentials` that could look. `opened_by` names the entry
+    point of the routers' half, where that is another than the path.
     """
 
     path: str
@@ -67,6 +68,7 @@ class EnvPack:
     admit: Callable[[Environment], None] | None = None
     bench: Callable[[Path], Bench] | None = None
     declares: tuple[Capability, ...] = ()
+    opened_by: str | None = None
 
     @property
     def descriptor(self) -> str:

@@ -60,6 +60,20 @@ class SecretValue:
     def __repr__(self) -> str:
         return "SecretValue(…)"
 
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
+        """Over a wire it is its text."""
+        from pydantic_core import core_schema
+
+        return core_schema.no_info_after_validator_function(cls._of_text, core_schema.str_schema())
+
+    @classmethod
+    def _of_text(cls, text: str) -> SecretValue:
+        try:
+            return cls(text)
+        except InvalidArgument as error:
+            raise ValueError(error.message) from None
+
     def __reduce__(self) -> tuple[Any, ...]:
         raise TypeError("a secret's value is not written anywhere")
 

@@ -24,6 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 from greentic.envpacks.secrets import SecretValue
@@ -32,11 +33,14 @@ from greentic.spec.secrets import SecretAddress
 
 @dataclass(frozen=True, slots=True)
 class TelemetryContext:
-    """The answers of the binding, and how a secret of the environment is looked up (None: there is none there)."""
+    """The answers of the binding, how a secret of the environment is looked up (None: there is none there), and the
+    environment's folder (None where there is none on this machine).
+    """
 
     environment_id: str
     answers: Mapping[str, Any] = field(default_factory=dict)
     secret: Callable[[SecretAddress], SecretValue | None] = lambda _: None
+    folder: Path | None = None
 
 
 class Telemetry(Protocol):

@@ -1,21 +1,27 @@
-"""How the contract of the deployer travels between processes: documents, values and errors as JSON.
+"""How the contracts of the slots travel between processes: documents, values and errors as JSON.
 
-A recorded state is `{"generation": n, "environment": {…}}`, an environment its own document, a report or an observation
-an object with the fields of its class. The signatures of `greentic.envpacks.deployer.Deployer` say what each verb takes
-and gives; nothing is written down twice. An error is `{"kind", "message", "details"?, "next_step"?}` and comes out at
-the other end as the same member of the error family.
+A recorded state is `{"generation": n, "environment": {…}}`, an environment its own document, bytes are base64, anything
+else is an object with the fields of its class. The signatures of a contract's protocol, such as
+`greentic.envpacks.deployer.Deployer`, say what each verb takes and gives; nothing is written down twice. An error is
+`{"kind", "message", "details"?, "next_step"?}` and comes out at the other end as the same member of the error family.
 """
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import inspect
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
-from typing import Any, Final, get_type_hints
+from pathlib import Path
+from typing import Any, Final, get_args, get_type_hints
 
+from greentic.envpacks import settings
 from greentic.envpacks.deployer import Deployer, DesiredState
+from greentic.envpacks.secrets import SecretValue
+from greentic.envpacks.sessions import SessionsContext
+from greentic.envpacks.telemetry import TelemetryContext
 from greentic.spec import errors
 from greentic.spec.environment import Environment
 from greentic.spec.parsing import parse
@@ -28,11 +34,16 @@ LIMIT_BYTES: Final = 32 * 1024 * 1024
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Signature:
-    """What a verb takes, by name, and gives; as types. `progresses`: it can also be given somebody to tell."""
+    """What a verb takes, by name, and gives; as types. `progresses`: it can also be given somebody to tell. `waits`: it
+    is a coroutine. `secret`: what it gives may be shown nowhere. `optional` may be left out.
+    """
 
     takes: Mapping[str, Any]
     gives: Any
     progresses: bool
+    waits: bool = True
+    secret: bool = False
+    optional: frozenset[str] = frozenset()
 
 
 def encode(message: Mapping[str, Any]) -> bytes:
@@ -41,16 +52,23 @@ def encode(message: Mapping[str, Any]) -> bytes:
 
 
 @cache
-def verbs() -> Mapping[str, Signature]:
-    """The verbs of the contract by name."""
-    found = {}
-    for name, member in vars(Deployer).items():
-        if inspect.iscoroutinefunction(member):
-            hints = get_type_hints(member)
-            gives = hints.pop("return")
-            progresses = hints.pop("progress", None) is not None
-            found[name] = Signature(hints, gives, progresses)
-    return found
+def verbs(protocol: Any = Deployer) -> Mapping[str, Signature]:
+    """The verbs of a protocol by name."""
+    return {
+        name: _signature(member)
+        for name, member in vars(protocol).items()
+        if inspect.isfunction(member) and not name.startswith("_")
+    }
+
+
+def _signature(member: Callable[..., Any]) -> Signature:
+    hints = get_type_hints(member)
+    gives = hints.pop("return")
+    progresses = hints.pop("progress", None) is not None
+    given = inspect.signature(member).parameters
+    optional = frozenset(name for name in hints if given[name].default is not inspect.Parameter.empty)
+    secret = SecretValue in (gives, *get_args(gives))
+    return Signature(hints, gives, progresses, inspect.iscoroutinefunction(member), secret, optional)
 
 
 def desired_document(desired: DesiredState) -> dict[str, Any]:
@@ -72,6 +90,16 @@ def to_json(value: Any) -> Any:
         return desired_document(value)
     if isinstance(value, Environment):
         return value.to_json()
+    if isinstance(value, SecretValue):
+        return value.reveal()
+    if isinstance(value, SessionsContext | TelemetryContext):
+        return settings.to_document(value, settings.named_secrets(value))
+    if isinstance(value, Path):
+        return str(value.absolute())
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    if isinstance(value, tuple) and hasattr(value, "_asdict"):
+        return {name: to_json(member) for name, member in value._asdict().items()}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: to_json(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, Mapping):
@@ -82,7 +110,7 @@ def to_json(value: Any) -> Any:
 
 
 def from_json(kind: Any, document: Any, what: str) -> Any:
-    """The value of type `kind` in `document`; SpecViolation with each problem's place in `what`.
+    """The value of type `kind` in `document`; SpecViolation with each problem's place in `what`, never its value.
 
     Members that the type does not know are left out: a newer peer may say more.
     """
@@ -90,6 +118,8 @@ def from_json(kind: Any, document: Any, what: str) -> Any:
         return desired_from(document)
     if kind is Environment:
         return parse(Environment, document, what)
+    if kind in (SessionsContext, TelemetryContext):
+        return settings.from_document(kind, document)
     from pydantic import ValidationError
 
     from greentic.spec.parsing import malformed
@@ -102,9 +132,11 @@ def from_json(kind: Any, document: Any, what: str) -> Any:
 
 @cache
 def _adapter(kind: Any) -> Any:
-    from pydantic import TypeAdapter
+    from pydantic import ConfigDict, TypeAdapter
 
-    return TypeAdapter(kind)
+    # A class brings its own configuration, and none of ours has bytes but within another type.
+    own = dataclasses.is_dataclass(kind)
+    return TypeAdapter(kind) if own else TypeAdapter(kind, config=ConfigDict(val_json_bytes="base64"))
 
 
 def error_from(document: Any, who: str = "the runtime") -> errors.GreenticError:

@@ -37,8 +37,12 @@ class Process:
         """What the loop calls instead of `callback`."""
         if self.frozen:
             self._backlog.append((context, callback, arguments))
-        else:
+        elif self.alive:
             callback(*arguments)
+        else:
+            # Its tasks end; what a timer finds ended already is nobody's failure.
+            with contextlib.suppress(Exception):
+                callback(*arguments)
 
     def call(self, callback: Callable[..., Any], *arguments: Any) -> Any:
         """Call as this process."""
@@ -63,12 +67,12 @@ class Process:
         """SIGKILL. Its tasks are cancelled, so that Python lets go of them; the world takes nothing from the dead."""
         if self.alive:
             self.alive = False
-            self._backlog = []
-            self.frozen = False
             for call in self.on_kill:
                 call()
             for task in tuple(self.tasks):
                 task.cancel()
+            # A task that was to go on when it was frozen learns only so that it is cancelled.
+            self.thaw()
 
 
 def context_of(process: Process | None) -> contextvars.Context:

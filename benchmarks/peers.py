@@ -14,7 +14,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -200,12 +200,14 @@ def haproxy_rules(folder: Path, upstream: int) -> Iterator[Peer]:
 class Router:
     """The router with a table, until it is closed."""
 
-    def __init__(self, document: Mapping[str, object], *flags: str) -> None:
+    def __init__(self, document: Mapping[str, object], *flags: str, prefix: Sequence[str] = ()) -> None:
+        """`prefix`: a command that the router's is given to, a profiler."""
         self._runner = asyncio.Runner()
         self._listening = socket.create_server(("127.0.0.1", 0), backlog=1024)
         ours, theirs = socket.socketpair()
         with theirs:
-            command = [sys.executable, "-m", "greentic.router", "--listen-fd", str(self._listening.fileno()), *flags]
+            command = [*prefix, sys.executable, "-m", "greentic.router", *flags]
+            command += ["--listen-fd", str(self._listening.fileno())]
             self._process = subprocess.Popen(
                 [*command, "--control-fd", str(theirs.fileno())],
                 pass_fds=[self._listening.fileno(), theirs.fileno()],

@@ -62,9 +62,13 @@ FIELDS = st.lists(
             b"Transfer-Encoding: chunked",
             b"Expect: 100-continue",
             b"Upgrade: websocket",
+            b"Referer: /1",
+            b"Referer: /2",
+            b"X-Greentic-Session: s",
+            b"X-Greentic-Session: t",
         ]
     ),
-    max_size=4,
+    max_size=5,
 ).map(lambda fields: b"".join(b"\r\n" + field for field in [b"Host: a", *fields]) + b"\r\n\r\n")
 
 

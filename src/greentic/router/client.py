@@ -305,9 +305,10 @@ class ClientConnection(asyncio.Protocol):
             self._caller = caller = rules.of_connection(self.peer, secure=self.secure, proven=self.proven)
         if head is None or head.claims is None or not caller.proxy:
             return caller
-        if head.caller is None or head.caller.via is not caller:
-            head.caller = rules.of_request(caller, head.claims)
-        return head.caller
+        shared = head.recurring or head
+        if shared.caller is None or shared.caller.via is not caller:
+            shared.caller = rules.of_request(caller, head.claims)
+        return shared.caller
 
     # Answering
 

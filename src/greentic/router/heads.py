@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from greentic.router.request_head import RequestHead
     from greentic.router.response_head import ResponseHead
 
+END: Final = b"\r\n\r\n"
+
 _OUR_COOKIES: Final = b"_gt_"
 _BODILESS: Final = frozenset((b"GET", b"HEAD", b"OPTIONS", b"DELETE"))
 
@@ -73,21 +75,23 @@ def request_bytes(
     """The request head for the worker, written anew. A `trusted` caller's word on who the user is goes on; the worker's
     parent is `span` where the request has one.
     """
-    if head.onward_of is not caller:
-        head.onward = _request_onward(head, caller)
-        head.onward_of = caller
+    shared = head.recurring or head
+    if shared.onward_of is not caller:
+        shared.onward, shared.onward_behind = _request_onward(shared, caller)
+        shared.onward_of = caller
     if trusted and head.said is not None and (user := head.said.get(b"x-greentic-user")) is not None:
         request_id += b"\r\nX-Greentic-User: " + user
-    onward = head.onward
+    onward, behind = shared.onward, shared.onward_behind
     if span is not None:
         if head.traceparent:
             onward = continued(onward, head.traceparent, span)
+            behind = continued(behind, head.traceparent, span)
         else:
             request_id += b"\r\ntraceparent: " + span.traceparent
-    return b"".join((head.method, b" ", head.target, onward, request_id, b"\r\n\r\n"))
+    return b"".join((head.method, b" ", head.target, onward, head.between, behind, request_id, END))
 
 
-def _request_onward(head: RequestHead, caller: Caller) -> bytes:
+def _request_onward(head: RequestHead, caller: Caller) -> tuple[bytes, bytes]:
     host_field = head.host_field or b"localhost"
     lines = [b" HTTP/1.1", b"Host: " + host_field, *head.lines, *caller.lines(host_field)]
     if head.traceparent:
@@ -106,7 +110,10 @@ def _request_onward(head: RequestHead, caller: Caller) -> bytes:
     elif head.trailers_welcome:
         lines += (b"Connection: TE", b"TE: trailers")
     lines.append(b"X-Request-Id: ")
-    return b"\r\n".join(lines)
+    if head.gap < 0:
+        return b"\r\n".join(lines), b""
+    at = 2 + head.gap
+    return b"\r\n".join(lines[:at]), b"\r\n" + b"\r\n".join(lines[at:])
 
 
 def response_onward(head: ResponseHead) -> bytes:

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from greentic.router.plain_head import END, plain_head
+from greentic.router.heads import END
+from greentic.router.plain_head import plain_head
 from greentic.router.plain_response import plain_response
+from greentic.router.recurring import RecurringLines
 
 if TYPE_CHECKING:
     from greentic.router.limits import Limits
@@ -25,15 +27,18 @@ RESPONSES_LIMIT: Final = 64
 
 class KnownRequest:
     """The last plain request of one client connection: no body, nothing that changes protocol, framing or the
-    connection's fate.
+    connection's fate. And the lines that its requests have in common.
     """
 
-    __slots__ = ("_head", "_limits", "_raw")
+    __slots__ = ("_head", "_limits", "_raw", "_recurring", "_strange")
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._raw = b""
         self._head: RequestHead | None = None
+        self._recurring: RecurringLines | None = None
+        self._strange = 0
+        """Heads in a row that had to be read as a whole."""
 
     def remember(self, data: bytes, head: RequestHead) -> bool:
         """Keep the head of `data`, which the parser read as one request and nothing else; False when the parser may
@@ -54,8 +59,19 @@ class KnownRequest:
         """The head of `data` when it is one whole plain request; None: parse it."""
         if data == self._raw:
             return self._head
-        head = plain_head(data, self._limits)
-        if head is not None and len(data) <= REMEMBERED_BYTES and not head.has_body:
+        recurring = self._recurring
+        head = recurring.read(data) if recurring is not None else None
+        if head is not None:
+            self._strange = 0
+        else:
+            head = plain_head(data, self._limits)
+            if head is None or head.has_body:
+                return head
+            self._strange += 1
+            # Seldom and more seldom where heads have nothing in common.
+            if self._raw and self._strange.bit_count() == 1:
+                self._recurring = RecurringLines.of(self._raw, data, self._limits)
+        if len(data) <= REMEMBERED_BYTES:
             self._raw = data
             self._head = head
         return head

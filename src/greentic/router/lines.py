@@ -16,8 +16,18 @@ LINES_LIMIT: Final = 1024
 LINE_BYTES: Final = 1024
 """A longer line is judged every time."""
 
-_PLAIN: Final = re.compile(rb"([A-Za-z][A-Za-z0-9-]*): ([\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?)")
+PLAIN: Final = re.compile(rb"([A-Za-z][A-Za-z0-9-]*): ([\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?)")
 """Narrower than RFC 9112 section 5: one blank, visible ASCII, nothing to trim and no empty value."""
+
+
+def sorter(characters: bytes) -> bytes:
+    """A table by which `translate` makes letters of `characters` and blanks of others: `isalpha` then says whether
+    a text is of them alone, and not empty. The cheapest way to ask.
+    """
+    return bytes(0x61 if byte in characters else 0x20 for byte in range(256))
+
+
+VISIBLE: Final = sorter(bytes(range(0x20, 0x7F)))
 
 
 class Reserved(NamedTuple):
@@ -46,7 +56,7 @@ class KnownLines:
         for line in filterfalse(self._passing.__contains__, lines):
             known = self._reserved.get(line)
             if known is None:
-                plain = _PLAIN.fullmatch(line)
+                plain = PLAIN.fullmatch(line)
                 if plain is None:
                     return None
                 name, value = plain.groups()

@@ -7,28 +7,42 @@ Nothing is read here that could be read in two ways: a head that is not exactly 
 
 from __future__ import annotations
 
-import re
 from typing import Final
 
 from greentic.router.fields import CALLER_VALUE, CLAIMS, DIGITS, HINTS, REQUEST_FIELDS, REQUEST_ID
-from greentic.router.heads import sort_cookies
+from greentic.router.heads import END, sort_cookies
 from greentic.router.limits import Limits
-from greentic.router.lines import KnownLines
+from greentic.router.lines import KnownLines, sorter
 from greentic.router.matching import normalise_host
 from greentic.router.preview import PARAMETER
 from greentic.router.request_head import RequestHead
 from greentic.router.trace import is_traceparent
 
-END: Final = b"\r\n\r\n"
-
-_LINE: Final = re.compile(
-    rb"(GET|HEAD|POST|PUT|PATCH|DELETE) "
-    rb"((/[A-Za-z0-9._~!$&'()*+,;=:@%/-]*)(?:\?[A-Za-z0-9._~!$&'()*+,;=:@%/?-]*)?) HTTP/1\.1"
-)
-"""Narrower than what the parser takes: RFC 3986 path and query characters, of methods that are framed alike."""
-_REPEATABLE: Final = frozenset((b"GET", b"HEAD"))
+_METHODS: Final = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE"))
+"""Those that are framed alike."""
+_SLASH: Final = 0x2F
+_VERSION: Final = b"HTTP/1.1"
+_TARGET: Final = sorter(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._~!$&'()*+,;=:@%/-?")
+"""Narrower than what the parser takes: RFC 3986 path and query characters."""
+REPEATABLE: Final = frozenset((b"GET", b"HEAD"))
 _PREVIEW: Final = PARAMETER + b"="
-_KNOWN: Final = KnownLines(REQUEST_FIELDS)
+KNOWN_LINES: Final = KnownLines(REQUEST_FIELDS)
+
+
+def plain_line(line: bytes, limits: Limits) -> tuple[bytes, bytes, bytes] | None:
+    """Method, target and path of a plain request line (without its end); None: the parser is to read it."""
+    method, _, rest = line.partition(b" ")
+    target, _, version = rest.partition(b" ")
+    if (
+        version != _VERSION
+        or method not in _METHODS
+        or not target.translate(_TARGET).isalpha()
+        or target[0] != _SLASH
+        or len(target) > limits.max_url_bytes
+    ):
+        return None
+    path, _, query = target.partition(b"?")
+    return None if query.partition(_PREVIEW)[1] else (method, target, path)
 
 
 def plain_head(data: bytes, limits: Limits) -> RequestHead | None:
@@ -40,15 +54,13 @@ def plain_head(data: bytes, limits: Limits) -> RequestHead | None:
     if end < 0 or end + len(END) > limits.max_header_bytes:
         return None
     lines = data[:end].split(b"\r\n")
-    first = _LINE.fullmatch(lines.pop(0))
+    first = plain_line(lines.pop(0), limits)
     if first is None or len(lines) > limits.max_headers:
         return None
     head = RequestHead()
-    head.method, head.target, head.path = first.groups()
-    if len(head.target) > limits.max_url_bytes or head.target.find(_PREVIEW) >= 0:
-        return None
+    head.method, head.target, head.path = first
     body = len(data) - end - len(END)
-    reserved = _KNOWN.reserved(lines)
+    reserved = KNOWN_LINES.reserved(lines)
     if reserved is None:
         return None
     host = cookie = None
@@ -83,7 +95,7 @@ def plain_head(data: bytes, limits: Limits) -> RequestHead | None:
     if body:
         head.has_body = True
         head.plain = head.idempotent = False
-    elif head.method not in _REPEATABLE:
+    elif head.method not in REPEATABLE:
         head.idempotent = False
     head.host = host
     if cookie:

@@ -10,8 +10,8 @@ import re
 from typing import Final
 
 from greentic.router.fields import DIGITS, RESPONSE_FIELDS
+from greentic.router.heads import END
 from greentic.router.lines import KnownLines
-from greentic.router.plain_head import END
 from greentic.router.response_head import ResponseHead
 
 PLAIN_BYTES: Final = 16 * 1024

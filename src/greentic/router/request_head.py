@@ -15,10 +15,12 @@ class RequestHead:
     """
 
     __slots__ = (
+        "between",
         "caller",
         "chunked",
         "claims",
         "expects",
+        "gap",
         "has_body",
         "host",
         "host_field",
@@ -29,11 +31,13 @@ class RequestHead:
         "method",
         "modern",
         "onward",
+        "onward_behind",
         "onward_of",
         "own_cookies",
         "path",
         "plain",
         "preview_token",
+        "recurring",
         "request_id",
         "said",
         "target",
@@ -53,7 +57,17 @@ class RequestHead:
     """Normalised; empty when an HTTP/1.0 client named none."""
     host_field: bytes
     lines: list[bytes]
-    """The fields that go on as they came, and the visitor's cookies without ours."""
+    """The fields that go on as they came, and the visitor's cookies without ours. Unset where the head has `recurring`
+    lines.
+    """
+    recurring: RequestHead | None
+    """What the lines say that this head has in common with others (`greentic.router.recurring`), and holds for all of
+    them; None when this head was read as a whole.
+    """
+    between: bytes
+    """Between the recurring lines: those that go on, each with the end of the line before it."""
+    gap: int
+    """Of recurring lines: behind so many of `lines` those in between have their place."""
     own_cookies: dict[bytes, bytes | None]
     """The router's cookies by name; None for one that came twice, since nobody can say which is meant."""
     length: int
@@ -89,8 +103,10 @@ class RequestHead:
     """Who asks by those claims; None until first needed."""
     onward: bytes
     """What follows the request target on the way to the worker, up to the request id; empty until it is first asked
-    for.
+    for. Of recurring lines, up to those in between.
     """
+    onward_behind: bytes
+    """Of recurring lines: what follows those in between; otherwise empty."""
     onward_of: Caller | None
     """For whom `onward` was written."""
 
@@ -100,8 +116,10 @@ class RequestHead:
         self.length = 0
         self.chunked = self.has_body = self.expects = self.trailers_welcome = False
         self.plain = self.modern = self.keep_alive = self.idempotent = True
-        self.upgrade = self.request_id = self.via = self.traceparent = self.onward = b""
-        self.preview_token = self.said = self.claims = self.caller = self.onward_of = None
+        self.upgrade = self.request_id = self.via = self.traceparent = self.onward = self.between = b""
+        self.onward_behind = b""
+        self.preview_token = self.said = self.claims = self.caller = self.onward_of = self.recurring = None
+        self.gap = -1
         self.tracestate = _NO_STATE
 
 

@@ -9,7 +9,9 @@ import pytest
 from httptools import HttpParserError, HttpParserUpgrade
 
 from greentic.router import plain_head
+from greentic.router.caller import CallerRules
 from greentic.router.fields import REQUEST_FIELDS
+from greentic.router.heads import request_bytes
 from greentic.router.known import REMEMBERED_BYTES, RESPONSES_LIMIT, KnownRequest, KnownResponses
 from greentic.router.limits import Limits
 from greentic.router.lines import LINE_BYTES, LINES_LIMIT, KnownLines
@@ -19,6 +21,7 @@ from greentic.router.request import RequestReader
 from greentic.router.request_head import RequestHead
 
 FIELDS = b"\r\nHost: a.example\r\nX-A: one\r\nCookie: a=1; _gt_rev_D1=x\r\nVia: 1.0 b\r\n\r\n"
+CALLER = CallerRules().of_connection(b"192.0.2.1", secure=False, proven=False)
 WARM = b"GET /path?x=1 HTTP/1.1" + FIELDS
 
 
@@ -43,7 +46,10 @@ class Sink:
 
 
 def facts(head: RequestHead) -> dict[str, Any]:
-    return {name: getattr(head, name) for name in RequestHead.__slots__ if name not in ("onward", "onward_of")}
+    """All that a head says, however it was read; of its lines, what a worker is told."""
+    how = {"onward", "onward_of", "onward_behind", "lines", "recurring", "between", "gap"}
+    said = {name: getattr(head, name) for name in RequestHead.__slots__ if name not in how}
+    return {**said, "worker is told": request_bytes(head, b"id", CALLER)}
 
 
 def read(*chunks: bytes, limits: Limits | None = None) -> tuple[Sink, str]:
@@ -232,12 +238,21 @@ def test_routes_are_remembered_up_to_a_bound() -> None:
 
 
 def test_the_line_takes_no_more_than_the_parser() -> None:
-    taken = plain_head._LINE
     for byte in range(256):
-        for place in (b"GET /%b HTTP/1.1", b"GET /?%b HTTP/1.1"):
+        for place in (
+            b"GET /%b HTTP/1.1",
+            b"GET /?%b HTTP/1.1",
+            b"GET %b HTTP/1.1",
+            b"GET /%bHTTP/1.1",
+            b"%b / HTTP/1.1",
+        ):
             line = place % bytes((byte,))
-            if taken.fullmatch(line):
-                assert not parsed(line + b"\r\nHost: a\r\n\r\n")[1]
+            taken = plain_head.plain_line(line, Limits())
+            if taken is not None:
+                sink, refused = parsed(line + b"\r\nHost: a\r\n\r\n")
+                assert not refused
+                (head,) = sink.heads
+                assert taken == (head.method, head.target, head.path)
 
 
 NAMES = (
@@ -262,6 +277,83 @@ def test_each_field_means_the_same_without_the_parser(name: bytes) -> None:
                 plain, refused = read(request, request, WARM)
                 other, refused_other = parsed(request, request, WARM)
                 assert (plain.events, refused) == (other.events, refused_other), request
+
+
+VARYING = (
+    *(b"", b"Referer: /1", b"X-Greentic-Session: s", b"X-Greentic-Client: c", b"x-greentic-session: t", b"X-Other: o"),
+    *(
+        b"X-Request-Id: mine",
+        b"X-Request-Id: a b",
+        b"Referer:/",
+        b"Referer: ",
+        b"Referer:  a",
+        b"Referer: a ",
+        b"Referer",
+    ),
+    *(b"Referer: \xe9", b"Referer: a\tb", b"Referer: a\rb", b"Referer: a\nb", b" folded", b"Content-Length: 0"),
+    *(b"Content-Length: 3", b"Transfer-Encoding: chunked", b"Connection: close", b"Connection: X-A", b"Host: b"),
+    *(b"Cookie: b=2", b"X_Greentic_User: u", b"X-Greentic-User: u", b"X-Forwarded-For: 6.6.6.6", b"Expect: x"),
+    *(b"X-Greentic-Session: " + b"s" * 256, b"X-Greentic-Session: " + b"s" * 257, b"Referer: /2\r\nX-Other: o"),
+    *(
+        b"X-Greentic-Session: s\r\nX-Greentic-Session: s",
+        b"Referer: /3\r\n",
+        b"\r\nReferer: /3",
+        b"Accept: y\r\nAccept: z",
+    ),
+    *(b"X-Request-Id: a\r\nX-Request-Id: a", b"X-Request-Id: a\r\nReferer: /4", b"Referer: " + b"a" * 5000),
+)
+
+
+@pytest.mark.parametrize("before", [b"Host: a.example", b"Host: a.example\r\nX-A: one", b"X-A: one\r\nHost: a.example"])
+@pytest.mark.parametrize(
+    "behind", [b"", b"Cookie: a=1; _gt_rev_D1=x", b"Accept: x\r\nVia: 1.0 b", b"X-Greentic-Session: z"]
+)
+@pytest.mark.parametrize(
+    "usual", [b"Referer: /%d", b"X-Greentic-Session: %d", b"X-Request-Id: %d", b"Accept: q\r\nReferer: /%d"]
+)
+def test_what_varies_between_lines_that_recur_is_read_as_ever(before: bytes, behind: bytes, usual: bytes) -> None:
+    def request(between: bytes, line: bytes = b"GET /p HTTP/1.1", end: bytes = b"\r\n\r\n") -> bytes:
+        return line + b"\r\n" + b"\r\n".join(part for part in (before, between, behind) if part) + end
+
+    learned = [request(usual % number) for number in range(3)]
+    for between in VARYING:
+        for line in (
+            b"GET /p HTTP/1.1",
+            b"HEAD /q?x HTTP/1.1",
+            b"POST / HTTP/1.1",
+            b"GET / HTTP/1.0",
+            b"GET /?gt_preview=x HTTP/1.1",
+        ):
+            for end in (b"\r\n\r\n", b"\r\n", b"\r\n\r\nabc", b"\r\n\r\n" + WARM):
+                chunks = (*learned, request(between, line, end), learned[0])
+                told, refused = read(*chunks)
+                expected, refused_as_expected = parsed(*chunks)
+                assert (told.events, refused) == (expected.events, refused_as_expected), chunks
+
+
+def test_a_head_whose_lines_recur_is_not_read_as_a_whole() -> None:
+    requests = [WARM.replace(b"one", b"%d" % number).replace(b"x=1", b"x=%d" % number) for number in range(8)]
+    with mock.patch("greentic.router.known.plain_head", wraps=plain_head.plain_head) as whole:
+        sink, refused = read(*requests)
+    assert not refused
+    assert whole.call_count == 2
+    assert sink.events == parsed(*requests)[0].events
+
+
+def test_limits_hold_between_lines_that_recur() -> None:
+    def request(target: bytes, value: bytes, more: bytes = b"") -> bytes:
+        return b"GET %b HTTP/1.1\r\nHost: a\r\nReferer: %b\r\n%bX-A: b\r\n\r\n" % (target, value, more)
+
+    limits = Limits(max_headers=4, max_url_bytes=10, max_header_bytes=100)
+    for last in (
+        *(request(b"/" + b"a" * number, b"3") for number in range(8, 12)),
+        *(request(b"/", b"3" * number) for number in range(30, 70)),
+        *(request(b"/", b"3", b"B: c\r\n" * number) for number in range(4)),
+    ):
+        chunks = (request(b"/", b"1"), request(b"/", b"2"), last)
+        told, refused = read(*chunks, limits=limits)
+        expected, refused_as_expected = parsed(*chunks, limits=limits)
+        assert (told.events, refused) == (expected.events, refused_as_expected), last
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,9 +67,12 @@ class State:
         """Whether an earlier run left something. StateError when the folder holds something else."""
         if not self.folder.exists():
             return False
-        if not (self.folder / MARK).exists() and any(self.folder.iterdir()):
+        # Also without environments so far: a command of a demo that was killed may be about to make them.
+        if (self.folder / MARK).exists():
+            return True
+        if any(self.folder.iterdir()):
             raise StateError(f"{self.folder} was not made by the demo; move it away")
-        return (self.folder / "environments").exists()
+        return False
 
     def committed(self) -> int:
         """When the newest change was committed: nanoseconds since the epoch.
@@ -80,20 +83,14 @@ class State:
         return (self.folder / "environments" / ENVIRONMENT / "environment.json").stat().st_ctime_ns
 
     def stop(self) -> list[int]:
-        """End everything that runs in the folder, politely first; the processes that had to be killed."""
+        """End everything that runs in the folder, politely first; the processes that had to be killed.
+
+        Commands come before what they start: one of a demo that was killed would start it again.
+        """
+        _end(self.commands)
         if (self.folder / "environments" / ENVIRONMENT).exists():
             self.gtc.call("stop", ENVIRONMENT)
-        killed = []
-        until = time.monotonic() + 5
-        while found := self.running():
-            if time.monotonic() > until:
-                killed = found
-                for process in found:
-                    with contextlib.suppress(ProcessLookupError, PermissionError):
-                        os.kill(process, signal.SIGKILL)
-                until = time.monotonic() + 5
-            time.sleep(0.05)
-        return killed
+        return _end(self.running)
 
     def remove(self) -> None:
         """Remove the folder."""
@@ -105,12 +102,30 @@ class State:
         Only processes that run a module of the platform count: a shell that has the folder in its variables or stands
         in it is a person's.
         """
+        return self._found(lambda command: any(module.encode() in command for module in MODULES))
+
+    def commands(self) -> list[int]:
+        """The processes of `gtc` that work on the folder's environments."""
+        return self._found(lambda command: any(word.endswith(b"/gtc") for word in command.split(b"\0")[:3]))
+
+    def _found(self, ours: Callable[[bytes], bool]) -> list[int]:
         place = os.fsencode(self.folder)
-        return [pid for pid, command, more in _processes() if _ours(command) and place in command + b"\0" + more]
+        return [pid for pid, command, more in _processes() if ours(command) and place in command + b"\0" + more]
 
 
-def _ours(command: bytes) -> bool:
-    return any(module.encode() in command for module in MODULES)
+def _end(found: Callable[[], list[int]]) -> list[int]:
+    """Wait for what is found to end by itself, 5 s at most, and kill what has not by then."""
+    killed = []
+    until = time.monotonic() + 5
+    while left := found():
+        if time.monotonic() > until:
+            killed = left
+            for process in left:
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.kill(process, signal.SIGKILL)
+            until = time.monotonic() + 5
+        time.sleep(0.05)
+    return killed
 
 
 def _processes() -> Iterator[tuple[int, bytes, bytes]]:

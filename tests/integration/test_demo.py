@@ -133,3 +133,24 @@ def test_two_at_once_are_refused_and_a_strangers_folder_is_left_alone(state: Sta
     assert refused.returncode == 1
     assert "was not made by the demo" in refused.stderr
     assert (state.folder / "letter.txt").read_text() == "mine"
+
+
+def test_a_command_of_a_killed_demo_is_ended_before_the_folder_goes(state: State) -> None:
+    with begin(state, "--short") as process:
+        read_until(process, "gtc op deploy")
+        until = time.monotonic() + SECONDS
+        while not state.commands():
+            assert time.monotonic() < until
+        process.kill()
+        process.wait(timeout=SECONDS)
+    stopped = demo(state, "--stop")
+    assert "removed" in stopped.stdout
+    assert (state.commands(), state.running()) == ([], [])
+    assert not state.folder.exists()
+
+
+def test_a_demo_killed_before_its_first_command_is_left_too(state: State) -> None:
+    state.make()
+    stopped = demo(state, "--stop")
+    assert "removed" in stopped.stdout
+    assert not state.folder.exists()

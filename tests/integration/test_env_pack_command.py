@@ -56,8 +56,24 @@ def test_from_the_publisher_to_a_running_worker(gtc: CommandLine, tmp_path: Path
     assert gtc("op", "status").status == 0
     # Whom the environment trusts no more, of them it uses nothing.
     assert gtc("op", "trust-root", "remove", "local", "--key-id", key).status == 0
+    before = gtc("op", "status").result["generation"]
     refused = gtc("op", "deploy", "--bundle", str(bundles["v2"]), "web")
     assert "does not trust the env-pack" in refused.error["message"]
+    assert gtc("op", "status").result["generation"] == before
+    # But to see what it runs, and to end that.
+    assert gtc.get()[1]["version"] == "1.0.0"
+    seen = gtc("op", "status").result
+    assert seen["running"]
+    assert "observation_error" not in seen
+    assert "does not trust the env-pack" in seen["notices"][0]["message"]
+    assert "trust-root add" in seen["notices"][0]["next_step"]
+    assert "does not trust" in gtc("op", "status", as_json=False).out
+    for words in (("op", "traffic", "clear", "web"), ("start", "--background"), ("op", "router", "restart")):
+        assert "does not trust" in gtc(*words).error["message"], words
+        assert gtc("op", "status").result["generation"] == seen["generation"], words
+    assert gtc("stop").result["stopped"]
+    assert not gtc("op", "status").result["running"]
+    assert "does not trust" in gtc("start", "--background").error["message"]
     assert gtc("op", "trust-root", "add", "local", "--key-id", key, "--restore").status == 0
     assert gtc("env-pack", "uninstall", "acme.deployer.test").error["details"]["environment_ids"] == ["local"]
     assert gtc("stop").status == 0

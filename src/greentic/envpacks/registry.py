@@ -177,21 +177,37 @@ class Registry:
             )
         return pack
 
-    def bound(self, environment: Environment, slot: Slot) -> tuple[EnvPack, PackBinding] | None:
-        """What fills `slot` in the environment, None when nothing does. As `resolve`; and whatever refuses this
-        environment.
+    def bound(
+        self, environment: Environment, slot: Slot, *, leaving: bool = False
+    ) -> tuple[EnvPack, PackBinding] | None:
+        """What fills `slot` in the environment, None when nothing does. As `resolve`; and, unless `leaving`, whatever
+        refuses this environment.
         """
         binding = environment.binding(slot)
         if binding is None:
             return None
         pack = self.resolve(binding.kind, slot)
-        if pack.admit is not None:
+        if pack.admit is not None and not leaving:
             pack.admit(environment)
         return pack, binding
 
-    def deployer(self, environment: Environment, context: DeployerContext) -> Deployer:
-        """The deployer that the environment is bound to; Conflict when the slot is empty."""
-        found = self.bound(environment, Slot.DEPLOYER)
+    def distrust(self, environment: Environment) -> GreenticError | None:
+        """Why the environment's deployer may only be left; None when it is trusted, missing or not there at all."""
+        try:
+            self.bound(environment, Slot.DEPLOYER, leaving=True)
+        except GreenticError:
+            return None
+        try:
+            self.bound(environment, Slot.DEPLOYER)
+        except GreenticError as error:
+            return error
+        return None
+
+    def deployer(self, environment: Environment, context: DeployerContext, *, leaving: bool = False) -> Deployer:
+        """The deployer that the environment is bound to; Conflict when the slot is empty. `leaving`: also one that the
+        environment does not trust any more, to end with it or to look at what it left (see decision 20).
+        """
+        found = self.bound(environment, Slot.DEPLOYER, leaving=leaving)
         if found is None:
             raise Conflict(
                 f"the environment '{environment.environment_id}' has no deployer: nothing can run there",

@@ -87,12 +87,20 @@ class Context:
         self._guarded.append(True)
         return applied
 
-    def deployer(self, stored: Stored | Applied) -> Deployer:
-        """The deployer of the environment, by its slot."""
+    def deployer(self, stored: Stored | Applied, *, leaving: bool = False) -> Deployer:
+        """The deployer of the environment, by its slot. `leaving`: see `Registry.deployer`."""
         environment = stored.environment
         folder = self.store.artifacts(environment.environment_id)
         answers = self.answers(environment.binding(Slot.DEPLOYER), folder)
-        return self.registry.deployer(environment, DeployerContext(environment.environment_id, folder, answers))
+        given = DeployerContext(environment.environment_id, folder, answers)
+        return self.registry.deployer(environment, given, leaving=leaving)
+
+    def require_deployer(self, stored: Stored) -> None:
+        """Refuse ahead of a change that the deployer has to follow when it could not be asked to: it is missing, not
+        trusted, or there is none. Nothing on a dry run.
+        """
+        if not self.dry_run:
+            self.deployer(stored)
 
     def answers(self, binding: PackBinding | ExtensionBinding | None, folder: Path) -> dict[str, Any]:
         """The answers of a binding; none when it has none, CorruptDocument when they cannot be read."""

@@ -52,6 +52,7 @@ async def deploy(
     if context.dry_run:
         return _plan(environment_id, name, found, share)
     if found is None:
+        context.require_deployer(context.store.load(environment_id))
         context.progress(f"adding the deployment {name}")
         _, deployment = await deployments.add(
             context, environment_id, name, customer_id=customer_id, route_binding=route_binding, step="add"

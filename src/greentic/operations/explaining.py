@@ -16,7 +16,7 @@ async def explain(context: Context, environment_id: str, request_id: str) -> dic
     NotFound, saying how long requests are remembered, when none is.
     """
     stored = context.store.load(environment_id)
-    explanation = await context.deployer(stored).explain(desired(stored), request_id)
+    explanation = await context.deployer(stored, leaving=True).explain(desired(stored), request_id)
     if not explanation.matches:
         raise NotFound(
             f"no request '{request_id[:128]}' is known in the environment '{environment_id}': {explanation.remembers}",

@@ -56,6 +56,7 @@ async def stage(
     """A new revision of a deployment from a bundle, frozen with the deployment's parameters; nothing runs yet."""
     stored = context.store.load(environment_id)
     deployment = names.deployment(stored.environment, word)
+    context.require_deployer(stored)
     applied = freeze(
         context,
         environment_id,
@@ -128,8 +129,9 @@ def freeze(
 async def warm(context: Context, environment_id: str, revision: Revision, *, step: str = "") -> dict[str, Any]:
     """Start the worker, wait until it answers, record it ready. A worker that does not answer is recorded failed."""
     payload = RevisionPayload(revision_id=revision.revision_id)
-    environment = context.store.load(environment_id).environment
-    revocations.refuse(context, environment, "bundle", revision.bundle_digest)
+    stored = context.store.load(environment_id)
+    revocations.refuse(context, stored.environment, "bundle", revision.bundle_digest)
+    context.require_deployer(stored)
     applied = context.apply(environment_id, "revisions", "begin-warm", payload, step=f"{step}begin")
     if context.dry_run:
         return _told(applied, revision)
@@ -170,7 +172,9 @@ async def drain(context: Context, environment_id: str, revision: Revision) -> di
     applied = context.apply(environment_id, "revisions", "drain", payload)
     if context.dry_run:
         return _told(applied, revision)
-    report = await context.deployer(applied).drain_revision(desired(applied), revision.revision_id, context.progress)
+    report = await context.deployer(applied, leaving=True).drain_revision(
+        desired(applied), revision.revision_id, context.progress
+    )
     applied = context.apply(environment_id, "revisions", "complete-drain", payload, step="complete")
     told = _told(applied, Revision.model_validate(applied.result["revision"]))
     return {
@@ -193,7 +197,9 @@ async def archive(
         await drain(context.with_key("drain"), environment_id, revision)
     applied = context.apply(environment_id, "revisions", "archive", payload)
     if not context.dry_run:
-        await context.deployer(applied).archive_revision(desired(applied), revision.revision_id, context.progress)
+        await context.deployer(applied, leaving=True).archive_revision(
+            desired(applied), revision.revision_id, context.progress
+        )
     return _told(applied, Revision.model_validate(applied.result["revision"]))
 
 

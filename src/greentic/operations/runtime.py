@@ -37,7 +37,7 @@ async def start(context: Context, environment_id: str) -> dict[str, Any]:
 async def plan(context: Context, environment_id: str) -> dict[str, Any]:
     """What `start` would change at the provider, without changing it."""
     stored = context.store.load(environment_id)
-    changes = (await context.deployer(stored).plan(desired(stored))).changes
+    changes = (await context.deployer(stored, leaving=True).plan(desired(stored))).changes
     return {
         "environment_id": environment_id,
         "dry_run": True,
@@ -63,7 +63,8 @@ def _called(environment: Environment, name: str) -> str:
 
 
 async def stop(context: Context, environment_id: str) -> dict[str, Any]:
-    """End the data plane; the record stays, and the next start returns to it.
+    """End the data plane; the record stays, and the next start returns to it. Also when the environment does not trust
+    its deployer any more: then above all.
 
     When the store does not answer, what runs on this machine is ended all the same. Its error is raised when nothing
     does: a deployer of elsewhere may have something to end, and only the record says which.
@@ -75,7 +76,7 @@ async def stop(context: Context, environment_id: str) -> dict[str, Any]:
             raise
         context.progress(f"{error.message}; what ran on this machine was ended without it")
         return {"environment_id": environment_id, "stopped": True}
-    stopped = await context.deployer(stored).stop(desired(stored), context.progress)
+    stopped = await context.deployer(stored, leaving=True).stop(desired(stored), context.progress)
     return {"environment_id": environment_id, "stopped": stopped}
 
 
@@ -95,13 +96,16 @@ async def _stopped_here(context: Context, environment_id: str) -> bool:
 async def metrics(context: Context, environment_id: str) -> dict[str, Any]:
     """What is measured now, in Prometheus' text format; Conflict when the data plane is down."""
     stored = context.store.load(environment_id)
-    return {"environment_id": environment_id, "text": await context.deployer(stored).metrics(desired(stored))}
+    return {
+        "environment_id": environment_id,
+        "text": await context.deployer(stored, leaving=True).metrics(desired(stored)),
+    }
 
 
 async def log(context: Context, environment_id: str, revision: Revision) -> Path:
     """The file that holds the output of the revision's worker; NotFound when it never ran here or wrote nothing."""
     stored = context.store.load(environment_id)
-    observation = await context.deployer(stored).observe(desired(stored))
+    observation = await context.deployer(stored, leaving=True).observe(desired(stored))
     seen = observation.revisions.get(revision.revision_id)
     place = None if seen is None or seen.log is None else Path(seen.log)
     if place is None:

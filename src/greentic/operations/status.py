@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from greentic.envpacks.deployer import Observation, RevisionObservation
+from greentic.envpacks.deployer import Notice, Observation, RevisionObservation
 from greentic.operations import names
 from greentic.operations.context import Context, desired
 from greentic.operations.revisions import summary, weight
@@ -35,9 +35,14 @@ async def status(
 async def look(context: Context, stored: Stored) -> tuple[Observation, dict[str, Any] | None]:
     """What is seen, and the error when the deployer cannot be asked: then nothing is seen."""
     try:
-        return await context.deployer(stored).observe(desired(stored)), None
+        seen = await context.deployer(stored, leaving=True).observe(desired(stored))
     except GreenticError as error:
         return Observation(running=False), error.document()
+    distrust = context.registry.distrust(stored.environment)
+    if distrust is None:
+        return seen, None
+    notice = Notice(f"{distrust.message}: it can be looked at and ended, no more", distrust.next_step or "gtc stop")
+    return dataclasses.replace(seen, notices=(*seen.notices, notice)), None
 
 
 def describe(

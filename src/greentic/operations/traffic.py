@@ -127,6 +127,7 @@ async def clear(context: Context, environment_id: str, word: str, *, note: str |
     stored = context.store.load(environment_id)
     deployment = names.deployment(stored.environment, word)
     payload = ClearTrafficSplitPayload(deployment_id=deployment.deployment_id, updated_by=context.by, note=note)
+    context.require_deployer(stored)
     applied = context.apply(environment_id, "traffic", "clear", payload)
     told: dict[str, Any] = {
         "environment_id": environment_id,

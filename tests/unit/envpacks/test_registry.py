@@ -126,3 +126,16 @@ def test_an_environment_that_a_pack_does_not_admit_is_refused() -> None:
     opened = Registry({"a.b": lambda: pack("a.b")}).bound(environment, Slot.STATE)
     assert opened is not None
     assert Registry({}).bound(environment, Slot.SECRETS) is None
+
+
+@pytest.mark.parametrize("path", Registry.installed().paths())
+def test_what_a_built_in_asks_for_can_be_read(path: str) -> None:
+    pack = Registry.installed().named(path)
+    assert pack is not None
+    if not path.startswith("greentic."):
+        pytest.skip("somebody else's")
+    if pack.sessions is not None or pack.telemetry is not None:
+        assert pack.answers is not None, "it checks answers that nobody can look up"
+    for name, schema in {} if pack.answers is None else pack.answers()["properties"].items():
+        assert schema.get("type"), name
+        assert schema.get("description"), name

@@ -61,12 +61,12 @@ def telemetry_stdout() -> EnvPack:
 
 
 def sessions_in_memory() -> EnvPack:
-    """Sessions in the memory of a worker."""
+    """Session pins in the memory of each router."""
     return EnvPack(
         path="greentic.sessions.in-memory",
         slot=Slot.SESSIONS,
         versions=VERSIONS,
-        summary="keeps sessions in memory; they end with the worker",
+        summary="keeps the pins of sessions in the memory of each router; they end with it",
     )
 
 

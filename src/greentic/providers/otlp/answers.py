@@ -45,13 +45,25 @@ SCHEMA: Final[Mapping[str, Any]] = {
             "maxProperties": MOST_HEADERS,
             "description": "fields of each export: name to the address of the secret that holds the value",
         },
-        "protocol": {"const": PROTOCOL},
-        "sample_ratio": {"type": "number", "minimum": 0, "maximum": 1, "default": 1},
+        "protocol": {
+            "type": "string",
+            "const": PROTOCOL,
+            "default": PROTOCOL,
+            "description": "how spans are sent; there is one way",
+        },
+        "sample_ratio": {
+            "type": "number",
+            "minimum": 0,
+            "maximum": 1,
+            "default": 1,
+            "description": "the share of the traces that begin here which are sampled",
+        },
         "timeout_ms": {
             "type": "integer",
             "minimum": 1,
             "maximum": LONGEST_TIMEOUT_MS,
             "default": DEFAULT_TIMEOUT_MS,
+            "description": "how long one export may take, with its repetitions",
         },
     },
 }

@@ -24,6 +24,7 @@ def sessions() -> EnvPack:
         versions="^0.1.0",
         summary="keeps the pins of sessions in Redis, shared by all routers",
         sessions=_sessions,
+        answers=_answers,
     )
 
 
@@ -32,6 +33,12 @@ def pin_store(settings: Mapping[str, Any]) -> PinStore:
     from greentic.providers.redis.pins import RedisPins
 
     return RedisPins(settings)
+
+
+def _answers() -> Mapping[str, Any]:
+    from greentic.providers.redis.answers import SCHEMA
+
+    return SCHEMA
 
 
 def _sessions() -> Sessions:

@@ -23,8 +23,37 @@ DEFAULT_TIMEOUT_MS: Final = 50
 LONGEST_TIMEOUT_MS: Final = 1000
 
 _NAMESPACE = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_KNOWN = ("namespace", "password_ref", "timeout_ms", "url")
 _NEXT = "put {url: redis://HOST:6379/0} into a file and name it with --config"
+
+SCHEMA: Final[Mapping[str, Any]] = {
+    "type": "object",
+    "additionalProperties": False,
+    "required": ["url"],
+    "properties": {
+        "url": {
+            "type": "string",
+            "description": "redis://HOST:PORT/DB, rediss://… (TLS) or unix://PATH; never with a password",
+        },
+        "password_ref": {
+            "type": "string",
+            "description": "the secret that holds the password, secret://ENV/TENANT/TEAM/CATEGORY/NAME",
+        },
+        "namespace": {
+            "type": "string",
+            "pattern": f"^{_NAMESPACE.pattern}$",
+            "default": DEFAULT_NAMESPACE,
+            "description": "what every key begins with",
+        },
+        "timeout_ms": {
+            "type": "integer",
+            "minimum": 1,
+            "maximum": LONGEST_TIMEOUT_MS,
+            "default": DEFAULT_TIMEOUT_MS,
+            "description": "how long a router waits for an answer before it goes on without the pin",
+        },
+    },
+}
+_KNOWN = tuple(sorted(SCHEMA["properties"]))
 
 
 class RedisSessions:

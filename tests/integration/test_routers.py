@@ -14,7 +14,7 @@ import time
 from collections.abc import AsyncIterator
 
 import pytest
-from tests.integration.local_environments import APP, DEPLOYMENT, V1, V2, World, alive, in_world, until_dead
+from tests.integration.local_environments import APP, DEPLOYMENT, V1, V2, World, alive, get, in_world, until_dead
 from tests.integration.router_load import Load
 
 from greentic.envpacks.deployer import Observation, RouterObservation
@@ -371,6 +371,36 @@ async def test_routers_that_do_not_hear_of_their_runtime_claim_nothing(world: Wo
     log = world.log("router.log")
     assert log.count("not ready: it has not heard from its runtime") == 2
     assert log.count("ready again") == 2
+
+
+@in_world
+async def test_each_router_answers_for_itself_on_the_address_that_it_serves(world: World) -> None:
+    port = await two_versions(world, routers=2)
+    assert await get(port, "/readyz") == (200, b"v1"), "nobody asked for it: the path is the worker's"
+    world.record(lambda document: document["host_config"]["router"].update(ready_path="/readyz"))
+    await world.deployer.reconcile(world.desired)
+
+    async def until(status: int) -> bytes:
+        """Both routers answer with `status`: they share the new connections evenly."""
+        async with asyncio.timeout(10):
+            while True:
+                found = [await get(port, "/readyz") for _ in range(8)]
+                if all(code == status for code, _ in found):
+                    return found[-1][1]
+
+    async with hurried(world, lease=0.5) as runtime:
+        await settled(world, 2)
+        assert json.loads(await until(200)) == {"ready": True}
+        os.kill(runtime, signal.SIGSTOP)
+        refused = json.loads(await until(503))["error"]
+        assert refused["kind"] == "not-ready"
+        assert refused["message"].startswith("this router is not ready: it has not heard from its runtime for")
+        assert await get(port, "/readyz/x") == (200, b"v1"), "it serves on all the same"
+        os.kill(runtime, signal.SIGCONT)
+        await until(200)
+    world.record(lambda document: document["host_config"]["router"].pop("ready_path"))
+    await world.deployer.reconcile(world.desired)
+    assert await get(port, "/readyz") == (200, b"v1")
 
 
 @in_world

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Final
 from greentic.router.ended import PATH_BYTES, Ended
 from greentic.router.fields import STREAM_TYPES
 from greentic.router.heads import facts_of, last_chunk, request_bytes, response_onward
+from greentic.router.lease import Readiness
 from greentic.router.matching import AmbiguousPath
 from greentic.router.phases import RESPONDING, STREAMING
-from greentic.router.refusal import STATUS_LINES, Refusal
+from greentic.router.refusal import STATUS_LINES, Ready, Refusal
 from greentic.router.request_head import RequestHead
 from greentic.router.selection import PREVIEW, Decision, in_session, select
 from greentic.router.trust import proves
@@ -164,6 +165,8 @@ class Exchange:
             raise Refusal(503, "not-configured", "the router has not been given a routing table yet")
         if head.length > gateway.limits.max_body_bytes:
             raise _too_large(gateway.limits.max_body_bytes)
+        if head.path == table.source.ready_path:
+            raise _claim(gateway.readiness())
         try:
             route = table.matcher.match(head.host, head.path)
         except AmbiguousPath as error:
@@ -549,7 +552,7 @@ class Exchange:
         known = self.head is not _NO_HEAD
         close = self.closes or not self.request_complete or self._gateway.stopping
         self.status = refusal.status
-        self.error = refusal.kind
+        self.error = refusal.kind if refusal.status >= 400 else None
         if self._tally is not None:
             self._tally.responses[refusal.status // 100] += 1
         else:
@@ -624,6 +627,10 @@ class Exchange:
 def worker_busy() -> Refusal:
     """The worker has as many connections as it may have, and too many wait for one, or one for too long."""
     return Refusal(503, "worker-busy", "the worker is at its limit of connections")
+
+
+def _claim(readiness: Readiness) -> Refusal:
+    return Ready() if readiness.ready else Refusal(503, "not-ready", f"this router is not ready: {readiness.reason}")
 
 
 def _too_large(limit: int) -> Refusal:

@@ -81,10 +81,7 @@ class Refusal(Exception):
 
     def answer(self, *, request_id: str, revision_id: str | None, close: bool, body: bool) -> bytes:
         """The whole response. `revision_id` only in stamp mode; `body` is False for an answer to HEAD."""
-        error = {"kind": self.kind, "message": self.message, "request_id": request_id}
-        if revision_id is not None:
-            error["revision"] = revision_id
-        content = json.dumps({"error": error}, separators=(",", ":")).encode() + b"\n"
+        content = json.dumps(self._document(request_id, revision_id), separators=(",", ":")).encode() + b"\n"
         lines = [
             STATUS_LINES[self.status],
             b"Content-Type: application/json",
@@ -102,3 +99,17 @@ class Refusal(Exception):
             lines.append(b"Connection: close")
         lines += (b"", content if body else b"")
         return b"\r\n".join(lines)
+
+    def _document(self, request_id: str, revision_id: str | None) -> dict[str, object]:
+        error = {"kind": self.kind, "message": self.message, "request_id": request_id}
+        return {"error": error if revision_id is None else {**error, "revision": revision_id}}
+
+
+class Ready(Refusal):
+    """What is answered where this router is asked whether it is ready, and it is: no worker answers that."""
+
+    def __init__(self) -> None:
+        super().__init__(200, "readiness", "ready")
+
+    def _document(self, request_id: str, revision_id: str | None) -> dict[str, object]:  # noqa: ARG002
+        return {"ready": True}

@@ -100,6 +100,8 @@ class RoutingTable:
     replica: Replica = Replica()
     spans: SpanSettings | None = None
     """Where spans go; None: there are none."""
+    ready_path: bytes | None = None
+    """The path at which a router tells whether it is ready, on every host and before any route; None for none."""
 
     @staticmethod
     def parse(document: Any) -> RoutingTable:
@@ -130,7 +132,17 @@ class RoutingTable:
             pins=_pins(root.get("pins")),
             spans=_spans(root.get("spans")),
             replica=_replica(_object(options.get("replica", {}), "options.replica")),
+            ready_path=_ready_path(options.get("ready_path")),
         )
+
+
+def _ready_path(value: Any) -> bytes | None:
+    if value is None:
+        return None
+    path = _prefix(value, "options.ready_path")
+    if path == "/" or path != value:
+        raise SpecViolation("routing-table", "options.ready_path must be a path below / without a / at its end")
+    return path.encode()
 
 
 def _replica(document: Mapping[str, Any]) -> Replica:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from ipaddress import ip_network
 from typing import Annotated, Any
 
@@ -33,6 +34,15 @@ def _address(value: str) -> str:
     from greentic.spec.environment import split_address
 
     split_address(value)
+    return value
+
+
+_PROBED = re.compile(r"(/[A-Za-z0-9._~-]{1,100}){1,8}")
+
+
+def _probed(value: str) -> str:
+    if not _PROBED.fullmatch(value) or {".", ".."} & set(value.split("/")):
+        raise ValueError("must be a plain path such as /readyz")
     return value
 
 
@@ -102,7 +112,8 @@ class RouterSettings(Document):
     name a revision in `x-greentic-revision` and a user in `x-greentic-user` (none). `trusted_proxies`: networks whose
     `Forwarded` and `X-Forwarded-*` are believed (none). `pin_seconds`: how long a visitor's promise to stay on a
     revision lasts (3600). `access_log`: a JSON line per request. `metrics_addr`: where Prometheus reads (nowhere).
-    `limits`: sizes, counts and times that are not the default's.
+    `ready_path`: where each router tells on the environment's own address whether it is ready, on every host and before
+    any deployment (nowhere). `limits`: sizes, counts and times that are not the default's.
     """
 
     replicas: Annotated[int, Field(ge=1, le=MAX_REPLICAS, strict=True)] | None = _OMITTED
@@ -112,6 +123,7 @@ class RouterSettings(Document):
     pin_seconds: Annotated[int, Field(ge=SHORTEST_PIN_SECONDS, le=LONGEST_PIN_SECONDS, strict=True)] | None = _OMITTED
     access_log: Flag | None = _OMITTED
     metrics_addr: Annotated[Text, AfterValidator(_address)] | None = _OMITTED
+    ready_path: Annotated[Text, AfterValidator(_probed)] | None = _OMITTED
     limits: RouterLimits | None = _OMITTED
 
 

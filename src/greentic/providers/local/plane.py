@@ -404,6 +404,7 @@ class DataPlane:
             "limits": limits.to_json() if limits is not None else {},
             "stamp_revision": bool(host.stamp_revision),
             "secure_cookies": (host.public_base_url or "").startswith("https:"),
+            "ready_path": host.router.ready_path if host.router else None,
             "replica": {"count": host.routers},
             "trusted_callers": list(host.router.trusted_callers or ()) if host.router else [],
             "trusted_proxies": list(host.router.trusted_proxies or ()) if host.router else [],

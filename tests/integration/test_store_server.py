@@ -245,6 +245,12 @@ def test_what_runs_here_is_stopped_while_the_server_is_away(gtc: CommandLine, se
         assert stopped.returncode == 0, stopped.stderr
         assert "does not answer" in stopped.stderr
         assert "was ended without it" in stopped.stderr
+        server.start()
+        assert gtc("start", "--background").result["running"]
+        server.end(signal.SIGKILL)
+        told = gtc("stop").result
+        assert told["stopped"]
+        assert told["store_error"]["kind"] == "store"
         again = gtc("stop")
         assert again.error["kind"] == "store", "nothing runs here, and only the record says what may run elsewhere"
     finally:

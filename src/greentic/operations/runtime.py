@@ -67,7 +67,8 @@ async def stop(context: Context, environment_id: str) -> dict[str, Any]:
     its deployer any more: then above all.
 
     When the store does not answer, what runs on this machine is ended all the same. Its error is raised when nothing
-    does: a deployer of elsewhere may have something to end, and only the record says which.
+    does: a deployer of elsewhere may have something to end, and only the record says which. `store_error` is what the
+    store said when it did not answer, else None.
     """
     try:
         stored = context.store.load(environment_id)
@@ -75,9 +76,9 @@ async def stop(context: Context, environment_id: str) -> dict[str, Any]:
         if not await _stopped_here(context, environment_id):
             raise
         context.progress(f"{error.message}; what ran on this machine was ended without it")
-        return {"environment_id": environment_id, "stopped": True}
+        return {"environment_id": environment_id, "stopped": True, "store_error": error.document()}
     stopped = await context.deployer(stored, leaving=True).stop(desired(stored), context.progress)
-    return {"environment_id": environment_id, "stopped": stopped}
+    return {"environment_id": environment_id, "stopped": stopped, "store_error": None}
 
 
 async def _stopped_here(context: Context, environment_id: str) -> bool:

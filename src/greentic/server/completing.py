@@ -14,10 +14,11 @@ from greentic.engine.command import Command
 from greentic.engine.transition import transition
 from greentic.operations import revenue, trust_root
 from greentic.server.health_gate import Gate
+from greentic.server.unrouted import routed
 from greentic.spec.changes import ApplyChangesPayload, Step
 from greentic.spec.environment import Environment
 from greentic.spec.errors import GreenticError
-from greentic.spec.payloads import CreateEnvironmentPayload
+from greentic.spec.payloads import AddDeploymentPayload, CreateEnvironmentPayload
 from greentic.spec.trust_root import AddTrustedKeyPayload, TrustRootError
 from greentic.store.contract import Complete, Completed, Files
 from greentic.trust.public import PublicKey, canonical_key_id
@@ -41,6 +42,8 @@ def completing(
             return Completed(gate(environment, command, now))
         if (noun, verb) == ("changes", "apply"):
             return _together(environment, command, now, files, gate)
+        if isinstance(command.payload, AddDeploymentPayload) and environment is not None and not ours:
+            command = replace(command, payload=routed(environment, command.payload))
         if own is None:
             return Completed(command.payload)
         return own(environment_id)(environment, command, now, files)

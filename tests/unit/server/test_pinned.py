@@ -264,6 +264,19 @@ class TestBundles:
         assert told["audit"]["target"]["revenue_policy_version"] is None
         refused(env.ask("PATCH", f"{ENV}/bundles/{ONE}", {"deployment_id": deployment}), 400, "invalid-request")
 
+    def test_bundles_without_routes_are_all_taken_and_each_is_reached_somewhere(self, env):
+        ok(env.ask("POST", f"{ENV}/trust-root/bootstrap"))
+        asked = [bundle(), bundle("shop"), bundle("shop", "zain"), bundle("a.b"), bundle("shop", "orange")]
+        told = [ok(env.ask("POST", f"{ENV}/bundles", body, key=f"add-{n}"))["result"] for n, body in enumerate(asked)]
+        prefixes = [one["route_binding"]["path_prefixes"] for one in told]
+        assert prefixes == [[], ["/shop"], ["/shop/zain"], ["/a.b"], ["/shop/orange"]]
+        assert ok(env.ask("POST", f"{ENV}/bundles", asked[1], key="add-1"))["result"] == told[1]
+        said = {"hosts": [], "path_prefixes": ["/shop"], "tenant_selector": {"tenant": "default", "team": "default"}}
+        refused(env.ask("POST", f"{ENV}/bundles", bundle("other", route_binding=said)), 400, "invalid-request")
+        # In our own words nobody guesses.
+        ours = {"deployment_id": ONE, "bundle_id": "mine", "customer_id": "acme"}
+        refused(env.ask("POST", f"{ENV}/verbs/bundles/add", ours), 400, "invalid-request")
+
     def test_a_retried_add_makes_no_second_policy(self, env):
         ok(env.ask("POST", f"{ENV}/trust-root/bootstrap"))
         first = ok(env.ask("POST", f"{ENV}/bundles", bundle(), key="add"))

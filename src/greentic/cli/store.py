@@ -157,6 +157,35 @@ def openapi(invocation: Invocation) -> Any:
     return described.document()
 
 
+@store.command("import")
+@click.option("--from", "source", metavar="WHERE", help="A folder of environments, a SQLite file or postgresql://…")
+@click.option("--to", "target", metavar="WHERE", help="The same; one that does not end with / and is new is SQLite.")
+@click.option("--only-env", "names", multiple=True, metavar="ENV", help="This environment; repeatable. [default: all]")
+@click.option("--dry-run", is_flag=True, help="Say what would be moved; change nothing.")
+@verb("store", "import", view=lambda result: _view_moved(result))
+def import_(invocation: Invocation, source: str | None, target: str | None, names: tuple[str, ...]) -> Any:
+    """Copy environments with their whole record into an empty place (docs/store-databases.md); safe to repeat."""
+    from greentic.cli.invocation import actor
+    from greentic.operations.moving import Wish, move
+
+    wish = Wish(names, actor(), invocation.dry_run, invocation.progress)
+    return move(str(need(source, "option '--from'")), str(need(target, "option '--to'")), wish)
+
+
+def _view_moved(result: Any) -> None:
+    for one in result["moved"]:
+        click.echo(
+            f"{one['environment_id']}: generation {one['generation']}, {one['audit_entries']} audit entries, "
+            f"{one['keys']} keys, {one['files']} files, {one['backups']} backups"
+        )
+        for name in one["skipped"]:
+            click.echo(f"  left behind, it cannot be read: {name}")
+    for name in result["present"]:
+        click.echo(f"{name}: there already")
+    for name, parts in result["stays"].items():
+        click.echo(f"{name}: stays with the data plane: {', '.join(parts)}")
+
+
 @store.group(cls=Noun)
 def token() -> None:
     """Who may use a store server."""
@@ -256,9 +285,11 @@ def own_key(invocation: Invocation) -> Any:
     """The public key of this machine's data plane, for an environment on a store server; made when there is none."""
     from greentic.operations import health_evidence
 
-    key = health_evidence.key(invocation.context(), invocation.environment_id)
+    context = invocation.context()
+    key = health_evidence.key(context, invocation.environment_id)
     return {
         "environment_id": invocation.environment_id,
+        "folder": str(context.store.artifacts(invocation.environment_id)),
         "key_id": key.key_id,
         "public_key_pem": key.public_pem,
     }

@@ -197,6 +197,33 @@ class View:
         """Forget what was adopted."""
         self._lines, self.sequence, self.hash, self.audit_from = [], 0, GENESIS, 1
 
+    def settle_in(
+        self,
+        state: State,
+        elements: Iterable[rows.Row],
+        log: Sequence[Entry],
+        files: Mapping[str, bytes],
+        records: Iterable[tuple[bytes, str, int, str, int, str, bytes]],
+        now: str,
+    ) -> None:
+        """Begin an environment that does not exist yet as it was elsewhere, at its generation and with its history."""
+        if log:
+            self.adopt([(entry.sequence, entry.line()) for entry in log], log[-1])
+        stored = state.stored
+        self._elements += [(section, place, stored.generation, data) for section, place, data in elements]
+        self._files.update(files)
+        self._records += records
+        self.state, self.exists = state, True
+        self.generation, self._etag, self.history_from = stored.generation, stored.etag, stored.generation
+        self._seal_due, self.announced = now, stored.generation
+
+    def move_out(self) -> None:
+        """Forget what was to settle in."""
+        self.disown()
+        self._elements, self._records, self._later, self._files, self._ledger = [], [], [], {}, {}
+        self.state, self.exists, self.generation, self._etag, self.history_from = None, False, 0, "", 1
+        self._seal_due, self.announced = None, 0
+
     def carry_out(
         self,
         attempt: Attempt,

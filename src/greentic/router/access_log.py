@@ -1,9 +1,9 @@
 """The access log: one JSON object per line and request, in a file that several routers share.
 
-Lines are made when a request is over and collected; a thread writes what was collected since the last tick, so that a
-slow disk delays no request. What does not fit while the disk is slow is dropped and counted. Each batch is one `write`
-to a file opened for appending, so that lines of several routers never mix; who finds the file full renames it under a
-lock, and the others notice that theirs is not the named one any more.
+Lines are made when a request is over, of parts that most of them share, and collected; a thread writes what was
+collected, so that a slow disk delays no request. What does not fit while the disk is slow is dropped and counted. Each
+batch is one `write` to a file opened for appending, so that lines of several routers never mix; who finds the file full
+renames it under a lock, and the others notice that theirs is not the named one any more.
 """
 
 from __future__ import annotations
@@ -14,14 +14,27 @@ import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from json.encoder import encode_basestring_ascii as quoted
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final, TypeVar, cast
 
-from greentic.router.ended import Ended
+if TYPE_CHECKING:
+    from greentic.router.ended import Ended
+    from greentic.router.selection import Decision
+    from greentic.router.table import DeploymentRow
+
+K = TypeVar("K")
+V = TypeVar("V")
 
 PENDING_BYTES: Final = 8 * 1024 * 1024
 """Lines not yet written; beyond it they are dropped."""
 FILE_BYTES: Final = 64 * 1024 * 1024
 """A file that has reached this size becomes `<name>.1`; one old file is kept."""
+BATCH_BYTES: Final = 256 * 1024
+"""Collected lines are handed over once they are so many, and at each tick: what is written soon is still in the cache.
+"""
+REMEMBERED: Final = 512
+"""Parts of lines that were made before, of each kind."""
+_MILLISECONDS: Final = 10_000
+"""Durations of fewer microseconds have their text ready."""
 
 
 class AccessLog:
@@ -39,17 +52,23 @@ class AccessLog:
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="access-log")
         self._writing: Future[bool] | None = None
         self._written_lines = 0
-        self._second = -1
-        self._date = ""
+        self._second = self._moment = -1
+        self._date = self._time = ""
+        self._asked: dict[tuple[bytes, bytes, bytes], str] = {}
+        self._paths: dict[bytes, str] = {}
+        self._served: dict[tuple[int, int, str], tuple[DeploymentRow, str]] = {}
+        self._milliseconds = [f"{number / 1000:.3f}" for number in range(_MILLISECONDS)]
 
-    def write(self, ended: Ended) -> None:
-        """Take the line of a request that is over."""
+    def write(self, ended: tuple[object, ...]) -> None:
+        """Take the line of a request that is over, as the fields of `Ended`."""
         if self._size > PENDING_BYTES:
             self.dropped += 1
             return
         line = self._line(ended)
         self._lines.append(line)
         self._size += len(line)
+        if self._size > BATCH_BYTES:
+            self.flush()
 
     def flush(self) -> None:
         """Hand what was collected to the writer, unless it is still busy with the last of it."""
@@ -128,37 +147,83 @@ class AccessLog:
 
     # The line
 
-    def _line(self, ended: Ended) -> str:
+    def _line(self, ended: tuple[object, ...]) -> str:
         """No query, no cookie and no field of the client but its request id: any of them may hold a secret."""
-        row, decision = ended.row, ended.decision
-        second = int(ended.ended_at)
-        if second != self._second:
-            self._second = second
-            self._date = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
-        served = 'null,"revision":null,"name":null,"reason":null,"generation":null'
-        if row is not None:
-            served = f'{quoted(row.deployment_id)},"bundle":{quoted(row.bundle_id)},'
-            if decision is not None:
-                revision = decision.revision
-                name = row.revisions[revision.index].name
-                served += (
-                    f'"revision":{quoted(revision.revision_id)},"name":{quoted(name)},'
-                    f'"reason":{quoted(decision.reason)},"generation":{row.generation}'
-                )
-            else:
-                served += f'"revision":null,"name":null,"reason":null,"generation":{row.generation}'
+        # fmt: off
+        (
+            request_id, ended_at, _, seconds, upstream_seconds, status, error, peer, method, host, path, row, _, _,
+            decision, received_bytes, sent_bytes, trace_id,
+        ) = cast("Ended", ended)
+        # fmt: on
+        moment = int(ended_at * 1000)
+        if moment != self._moment:
+            self._moment = moment
+            second = moment // 1000
+            if second != self._second:
+                self._second = second
+                self._date = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+            self._time = f'{{"time":"{self._date}.{moment % 1000:03d}Z","request_id":"'
+        asked = self._asked.get((peer, method, host))
+        if asked is None:
+            asked = self._asked_of(peer, method, host)
+        where = self._paths.get(path)
+        if where is None:
+            where = self._path_of(path)
+        if row is not None and decision is not None:
+            known = self._served.get((id(row), decision.revision.index, decision.reason))
+            served = known[1] if known is not None else self._served_of(row, decision)
+        elif row is not None:
+            served = (
+                f'{quoted(row.deployment_id)},"bundle":{quoted(row.bundle_id)},'
+                f'"revision":null,"name":null,"reason":null,"generation":{row.generation}}}\n'
+            )
+        else:
+            served = 'null,"revision":null,"name":null,"reason":null,"generation":null}\n'
+        took = int(seconds * 1_000_000 + 0.5)
+        milliseconds = self._milliseconds[took] if 0 <= took < _MILLISECONDS else f"{seconds * 1000:.3f}"
+        upstream = "null"
+        if upstream_seconds:
+            took = int(upstream_seconds * 1_000_000 + 0.5)
+            upstream = self._milliseconds[took] if 0 <= took < _MILLISECONDS else f"{upstream_seconds * 1000:.3f}"
+        # A request id is of letters, digits and `._-`, a trace id of hexadecimal digits: they need no quoting. `!s` is
+        # the cheap way from a number to text.
+        trace = f'"{trace_id}"' if trace_id else "null"
+        failed = quoted(error) if error else "null"
         return (
-            f'{{"time":"{self._date}.{int((ended.ended_at - second) * 1000):03d}Z",'
-            f'"request_id":{quoted(ended.request_id.decode())},'
-            f'"trace_id":{quoted(ended.trace_id) if ended.trace_id else "null"},'
-            f'"router_pid":{self._process},"peer":{quoted(ended.peer.decode())},'
-            f'"method":{_text(ended.method)},"host":{_text(ended.host)},"path":{_text(ended.path)},'
-            f'"status":{ended.status},"error":{quoted(ended.error) if ended.error else "null"},'
-            f'"received_bytes":{ended.received_bytes},"sent_bytes":{ended.sent_bytes},'
-            f'"milliseconds":{ended.seconds * 1000:.3f},'
-            f'"upstream_milliseconds":{f"{ended.upstream_seconds * 1000:.3f}" if ended.upstream_seconds else "null"},'
-            f'"deployment":{served}}}\n'
+            f'{self._time}{request_id.decode()}","trace_id":{trace}{asked}{where},"status":{status!s},"error":{failed}'
+            f',"received_bytes":{received_bytes!s},"sent_bytes":{sent_bytes!s},"milliseconds":{milliseconds}'
+            f',"upstream_milliseconds":{upstream},"deployment":{served}'
         )
+
+    def _asked_of(self, peer: bytes, method: bytes, host: bytes) -> str:
+        text = (
+            f',"router_pid":{self._process},"peer":{quoted(peer.decode())},"method":{_text(method)}'
+            f',"host":{_text(host)},"path":'
+        )
+        _remember(self._asked, (peer, method, host), text)
+        return text
+
+    def _path_of(self, path: bytes) -> str:
+        text = _text(path)
+        _remember(self._paths, path, text)
+        return text
+
+    def _served_of(self, row: DeploymentRow, decision: Decision) -> str:
+        revision = decision.revision
+        text = (
+            f'{quoted(row.deployment_id)},"bundle":{quoted(row.bundle_id)},"revision":{quoted(revision.revision_id)}'
+            f',"name":{quoted(row.revisions[revision.index].name)},"reason":{quoted(decision.reason)}'
+            f',"generation":{row.generation}}}\n'
+        )
+        # With the row itself: as long as it is there, no other has its identity.
+        _remember(self._served, (id(row), revision.index, decision.reason), (row, text))
+        return text
+
+
+def _remember(memory: dict[K, V], key: K, value: V) -> None:
+    if len(memory) >= REMEMBERED:
+        memory.clear()
+    memory[key] = value
 
 
 def _text(value: bytes) -> str:

@@ -11,7 +11,7 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Final
 
-from greentic.router.ended import PATH_BYTES, Ended
+from greentic.router.ended import PATH_BYTES
 from greentic.router.fields import STREAM_TYPES
 from greentic.router.heads import facts_of, last_chunk, request_bytes, response_onward
 from greentic.router.lease import Readiness
@@ -605,7 +605,7 @@ class Exchange:
         self._gateway.kept.append(record)
         access_log = self._gateway.access_log
         if access_log is not None:
-            access_log.write(Ended._make(record))
+            access_log.write(record)
         if span is not None and (spans := self._gateway.spans) is not None:
             spans.end(span, record, secure=self.caller.secure)
         if tally is not None:

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from redis_server import PASSWORD, RedisServer, free_port, redis_server
 
+from greentic.envpacks.breaker import FAILURES, FIRST_SECONDS, LONGEST_SECONDS, Breaker
 from greentic.providers.redis import pin_store
-from greentic.providers.redis.breaker import FAILURES, FIRST_SECONDS, LONGEST_SECONDS, Breaker
 from greentic.router.pin_conformance import ALL, CHECKS, SCOPE
 from greentic.router.pins import CAP_PER_TENANT, Pin, PinStore
 

@@ -20,16 +20,15 @@ def pins(environment: Environment, folder: Path, registry: Registry | None = Non
 
     GreenticError when the binding cannot be followed: its env-pack, its answers or its secret is missing or broken.
     """
-    binding = environment.binding(Slot.SESSIONS)
-    if binding is None:
-        return None
     registry = registry if registry is not None else Registry.installed()
-    pack = registry.resolve(binding.kind, Slot.SESSIONS)
-    if pack.sessions is None:
+    bound = registry.bound(environment, Slot.SESSIONS)
+    if bound is None or bound[0].sessions is None:
         return None
+    pack, binding = bound
+    assert pack.sessions is not None
     secret = secrets_of(environment, folder, registry)
-    context = SessionsContext(environment.environment_id, answers_of(binding, folder), secret)
-    return {"kind": pack.path, "settings": dict(pack.sessions().settings(context))}
+    context = SessionsContext(environment.environment_id, answers_of(binding, folder), secret, folder)
+    return {"kind": pack.opened_by or pack.path, "settings": dict(pack.sessions().settings(context))}
 
 
 def secrets_of(

@@ -17,13 +17,12 @@ def spans(environment: Environment, folder: Path, registry: Registry | None = No
 
     GreenticError when the binding cannot be followed: its env-pack, its answers or its secret is missing or broken.
     """
-    binding = environment.binding(Slot.TELEMETRY)
-    if binding is None:
-        return None
     registry = registry if registry is not None else Registry.installed()
-    pack = registry.resolve(binding.kind, Slot.TELEMETRY)
-    if pack.telemetry is None:
+    bound = registry.bound(environment, Slot.TELEMETRY)
+    if bound is None or bound[0].telemetry is None:
         return None
+    pack, binding = bound
+    assert pack.telemetry is not None
     secret = secrets_of(environment, folder, registry)
-    context = TelemetryContext(environment.environment_id, answers_of(binding, folder), secret)
-    return {"kind": pack.path, "settings": dict(pack.telemetry().settings(context))}
+    context = TelemetryContext(environment.environment_id, answers_of(binding, folder), secret, folder)
+    return {"kind": pack.opened_by or pack.path, "settings": dict(pack.telemetry().settings(context))}

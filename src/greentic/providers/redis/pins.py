@@ -21,7 +21,7 @@ from redis import asyncio as client
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from greentic.providers.redis.breaker import Breaker
+from greentic.envpacks.breaker import Breaker
 from greentic.router.pins import CAP_PER_TENANT, HINT_LIMIT, Admissible, Pin, PinScope
 
 CONNECTIONS: Final = 32

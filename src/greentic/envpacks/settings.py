@@ -1,4 +1,4 @@
-"""What the routers' halves of an env-pack are made of, over the wire: answers, and the secrets that they name by value.
+"""What an env-pack whose answers may name secrets is made of, over the wire: the answers, and those secrets by value.
 
 An answer that is the address of a secret of the environment (`secret://…`) is looked up here: an executable is given
 those secrets and no others.
@@ -8,15 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from greentic.envpacks.secrets import SecretValue
 from greentic.envpacks.sessions import SessionsContext
+from greentic.envpacks.state import StateContext
 from greentic.envpacks.telemetry import TelemetryContext
 from greentic.spec.errors import InvalidArgument, NotFound, SpecViolation
 from greentic.spec.secrets import SecretAddress
 
-SettingsContext = SessionsContext | TelemetryContext
+SettingsContext = SessionsContext | TelemetryContext | StateContext
+KINDS: Final = (SessionsContext, TelemetryContext, StateContext)
 
 
 def named_secrets(context: SettingsContext) -> dict[str, str]:
@@ -61,4 +63,10 @@ def from_document(kind: type[SettingsContext], document: Any) -> SettingsContext
     if not right or not (folder is None or isinstance(folder, str)):
         raise SpecViolation("Malformed", "the context has an environment_id, answers, secrets and a folder")
     values = {SecretAddress.of_uri(address): SecretValue(str(value)) for address, value in secrets.items()}
-    return kind(str(name), answers, values.get, None if folder is None else Path(folder))
+    if folder is None and kind is StateContext:
+        raise SpecViolation("Malformed", "the context of a store of state has a folder")
+    made: Any = kind
+    context: SettingsContext = made(
+        environment_id=name, answers=answers, secret=values.get, folder=None if folder is None else Path(folder)
+    )
+    return context

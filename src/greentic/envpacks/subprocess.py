@@ -58,6 +58,7 @@ class Subprocess:
         self._operator = os.environ if operator is None else operator
         self._command = command or executable.manifest.command
         self._recording = recording
+        self._made_of: dict[str, Any] | None = None
         self._name = f"the env-pack '{executable.manifest.path}'"
         self._peer = Peer(self._kept, self._name) if self.contract.kept else None
 
@@ -87,7 +88,9 @@ class Subprocess:
 
     def made_of(self) -> dict[str, Any]:
         """The member `context` of every call; none for a contract that is made of nothing."""
-        return {} if self.contract.context is None else {_CONTEXT: to_json(self._context)}
+        if self._made_of is None:
+            self._made_of = {} if self.contract.context is None else {_CONTEXT: to_json(self._context)}
+        return self._made_of
 
     @contextmanager
     def started(
@@ -110,7 +113,7 @@ class Subprocess:
             )
 
     def _kept(self) -> Any:
-        return self.started(getattr(self._context, "folder", None))
+        return self.started(getattr(self._context, "folder", None), _secrets({}, self.made_of()))
 
     def _seconds(self, verb: str, arguments: Mapping[str, Any]) -> float | None:
         contract = self.contract
@@ -171,7 +174,7 @@ def _run(call: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
 def _secrets(arguments: Mapping[str, Any], params: Mapping[str, Any]) -> tuple[str, ...]:
     """What the executable is told that may be shown nowhere."""
     values = tuple(value.reveal() for value in arguments.values() if isinstance(value, SecretValue))
-    named = params[_CONTEXT].get("secrets", {}) if _CONTEXT in arguments else {}
+    named = params.get(_CONTEXT, {}).get("secrets", {})
     return (*values, *named.values())
 
 

@@ -20,8 +20,6 @@ from typing import Any, Final, get_args, get_type_hints
 from greentic.envpacks import settings
 from greentic.envpacks.deployer import Deployer, DesiredState
 from greentic.envpacks.secrets import SecretValue
-from greentic.envpacks.sessions import SessionsContext
-from greentic.envpacks.telemetry import TelemetryContext
 from greentic.spec import errors
 from greentic.spec.environment import Environment
 from greentic.spec.parsing import parse
@@ -92,7 +90,7 @@ def to_json(value: Any) -> Any:
         return value.to_json()
     if isinstance(value, SecretValue):
         return value.reveal()
-    if isinstance(value, SessionsContext | TelemetryContext):
+    if isinstance(value, settings.KINDS):
         return settings.to_document(value, settings.named_secrets(value))
     if isinstance(value, Path):
         return str(value.absolute())
@@ -118,7 +116,7 @@ def from_json(kind: Any, document: Any, what: str) -> Any:
         return desired_from(document)
     if kind is Environment:
         return parse(Environment, document, what)
-    if kind in (SessionsContext, TelemetryContext):
+    if kind in settings.KINDS:
         return settings.from_document(kind, document)
     from pydantic import ValidationError
 

@@ -77,6 +77,10 @@ async def _begun(
     return "held" not in told
 
 
+_GIVEN = ("XDG_RUNTIME_DIR", "GREENTIC_ENV_PACKS")
+"""Where its sockets may lie, and where the executables that fill other slots are installed."""
+
+
 def _spawn(
     layout: Layout, environment_id: str, document: bytes, operator: Mapping[str, str], program: Sequence[str]
 ) -> dict[str, Any] | None:
@@ -85,8 +89,7 @@ def _spawn(
     desired_read, desired_write = map(_high, os.pipe())
     log = _high(os.open(layout.runtime_log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600))
     variables = passed(operator)
-    if "XDG_RUNTIME_DIR" in operator:
-        variables["XDG_RUNTIME_DIR"] = operator["XDG_RUNTIME_DIR"]
+    variables |= {name: operator[name] for name in _GIVEN if name in operator}
     try:
         process = os.posix_spawn(
             sys.executable,

@@ -65,6 +65,14 @@ def test_one_connection_of_a_proxy_speaks_for_many(stage: Stage) -> None:
         assert told(reader.response().body)["x-forwarded-for"] == "127.0.0.1"
 
 
+def test_what_else_a_trusted_proxy_says_goes_on(stage: Stage) -> None:
+    fields = ("X-Forwarded-Port: 8443", "X-Forwarded-Ssl: on", "X-Forwarded-User: ann", "X-Greentic-Flow: f")
+    for proxies in ["127.0.0.0/8"], []:
+        serve(stage, trusted_proxies=proxies)
+        words = stage.get("/", *fields).body.decode().split("\r\n")
+        assert [field for field in fields if field in words] == (list(fields) if proxies else [])
+
+
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 

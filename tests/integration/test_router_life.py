@@ -440,6 +440,21 @@ def test_a_worker_that_stays_away_is_named(stage: Stage) -> None:
     assert stage.report()["revisions"]["R1"]["errors"] == {"worker-unreachable": 1}
 
 
+def test_a_failed_request_is_counted_once(stage: Stage) -> None:
+    """As an answer 5xx, or as a response that broke off: a gate adds the two up."""
+    worker = stage.worker(saying(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf"))
+    rows = [revision("CUT", worker.port), revision("GONE", 1)]
+    for index in range(2):
+        stage.configure(table(deployment(rows, slots=[[10_000, index]]), connect_retry_seconds=0.1))
+        if index:
+            assert stage.get().status == 502
+        else:
+            with pytest.raises(Closed):
+                stage.get()
+    counted = stage.report()["revisions"]
+    assert [(counted[name]["responses"]["5xx"], counted[name]["cut"]) for name in ("CUT", "GONE")] == [(0, 1), (1, 0)]
+
+
 def test_a_client_that_leaves_frees_the_worker(stage: Stage) -> None:
     ended = asyncio.Event()
 
@@ -641,6 +656,22 @@ def test_a_stop_finishes_what_is_in_flight(stage: Stage) -> None:
         assert reader.closed()
     stopping.result(10)
     assert stage.process.wait(10) == 0
+
+
+def test_what_a_stop_cuts_is_told_so(stage: Stage) -> None:
+    async def never(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, head: bytes) -> bool:
+        await asyncio.Event().wait()
+        return False
+
+    worker = configure(stage, never)
+    with stage.connect() as client:
+        client.sendall(GET + b"\r\n")
+        while not worker.requests:
+            stage.report()
+        stopping = stage.later(stage.control.stop(0.1))
+        response = Reader(client).response()
+        assert (response.status, kind(response), response.one("connection")) == (503, "router-stopped", "close")
+    stopping.result(10)
 
 
 def test_a_successor_takes_over_the_socket_without_a_lost_connection(stage: Stage) -> None:

@@ -6,8 +6,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 
 import pytest
 from router_process import Closed, Reader, Stage, deployment, read_body, revision, staged, table
@@ -94,6 +96,13 @@ REQUESTS = [
     Case(
         "3.2 an empty Host", b"GET / HTTP/1.1\r\nHost:\r\n\r\n", (200,), ((b"GET / HTTP/1.1\r\nHost: localhost", b""),)
     ),
+    Case(
+        "3.2 an IPv6 address",
+        b"GET / HTTP/1.1\r\nHost: [0:0::1]:80\r\n\r\n",
+        (200,),
+        ((b"GET / HTTP/1.1\r\nHost: [0:0::1]:80", b""),),
+    ),
+    Case("3.2 no IPv6 address", b"GET / HTTP/1.1\r\nHost: [:::::...]\r\n\r\n", (400,)),
     Case("3.2 a list of Hosts", b"GET / HTTP/1.1\r\nHost: a, b\r\n\r\n", (400,)),
     Case("3.2 a Host with a user", b"GET / HTTP/1.1\r\nHost: u@a\r\n\r\n", (400,)),
     Case("3.2 a Host with a scheme", b"GET / HTTP/1.1\r\nHost: http://a\r\n\r\n", (400,)),
@@ -216,7 +225,7 @@ REQUESTS = [
     ),
     Case(
         "7.1.2 trailers that may not be",
-        CHUNKED + b"0\r\nHost: b\r\nAuthorization: x\r\nX_Real_IP: 6\r\nX-A: 1\r\n\r\n",
+        CHUNKED + b"0\r\nHost: b\r\nAuthorization: x\r\nX-Forwarded-Ssl: on\r\nX_Real_IP: 6\r\nX-A: 1\r\n\r\n",
         (200,),
         ((POSTED, b"trailer X-A: 1\r\n"),),
     ),
@@ -288,6 +297,29 @@ REQUESTS = [
         (GOT,),
         (),
         (b"Upgrade",),
+    ),
+    Case(
+        "9110 10.1.1 one of two expectations",
+        POST + b"Expect: x\r\nExpect: 100-continue\r\nContent-Length: 1\r\n\r\na",
+        (417,),
+    ),
+    Case(
+        "9110 10.1.4 TE, said twice",
+        GET + b"TE: trailers\r\nTE: deflate\r\n\r\n",
+        (200,),
+        (GOT,),
+        (b"\r\nConnection: TE\r\nTE: trailers\r\n",),
+        (b"deflate",),
+    ),
+    Case(
+        "what only the router or a trusted proxy may say",
+        GET
+        + b"X-Forwarded-Ssl: on\r\nX-FORWARDED-User: root\r\nx-forwarded_scheme: https\r\nX_Forwarded_Foo: 1\r\n"
+        + b"X-Greentic-Flow: x\r\nX_Greentic-Flow: x\r\nX-Forwarded: 1\r\n\r\n",
+        (200,),
+        (GOT,),
+        (b"X-Forwarded: 1\r\n",),
+        (b"Ssl", b"root", b"https", b"Foo", b"Flow"),
     ),
     Case("9110 10.1.1 an expectation nobody knows", GET + b"Expect: 200-ok\r\n\r\n", (417,)),
     Case(
@@ -514,3 +546,28 @@ def test_what_to_upgrade_to_is_said(stage: Stage) -> None:
     assert (must.status, must.one("connection"), must.one("upgrade")) == (426, "Upgrade", "websocket")
     may = stage.get("/may")
     assert (may.status, may.one("connection"), may.one("upgrade")) == (200, None, None)
+
+
+def test_every_response_says_when(stage: Stage) -> None:
+    """RFC 9110 section 6.6.1: the worker's word, or the router's where it said nothing."""
+    said = b"Date: Tue, 15 Nov 1994 08:12:31 GMT"
+
+    async def saying(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, head: bytes) -> bool:
+        if b"/upgrade" in head:
+            writer.write(b"HTTP/1.1 101 S\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nContent-Length: 0\r\n\r\n")
+            return False
+        writer.write(FIELDS % (said.lower() if b"/dated" in head else b"X: y"))
+        return True
+
+    stage.configure(table(deployment([revision("R1", stage.worker(saying).port)], path_prefixes=("/here",))))
+    for path in ("/here/dated", "/here/dated", "/here/not", "/here/not", "/here/upgrade", "/elsewhere"):
+        before = int(time.time())
+        response = stage.get(path, *(("Connection: Upgrade", "Upgrade: websocket") if "up" in path else ()))
+        date = response.one("date")
+        if "dated" in path:
+            assert date == "tue, 15 nov 1994 08:12:31 gmt"
+            continue
+        assert date is not None
+        assert before <= parsedate_to_datetime(date).timestamp() <= time.time()
+        if "up" in path:
+            assert (response.status, response.one("content-length")) == (101, None)

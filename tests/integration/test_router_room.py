@@ -111,10 +111,10 @@ def test_a_queue_that_is_full_and_a_wait_that_is_too_long_are_answered(stage: St
         refused = stage.get()
         assert (refused.status, kind(refused), refused.one("retry-after")) == (503, "worker-busy", "1")
         late = second.response()
-        assert (late.status, kind(late)) == (503, "worker-busy")
+        assert (late.status, kind(late)) == (503, "waiting-timeout")
         gate.let(1)
         assert first.response().status == 200
-    assert stage.report()["revisions"]["R1"]["errors"] == {"worker-busy": 2}
+    assert stage.report()["revisions"]["R1"]["errors"] == {"worker-busy": 1, "waiting-timeout": 1}
     gate.let(1)
     assert stage.get().status == 200
 

@@ -90,7 +90,7 @@ def test_a_client_that_takes_next_to_nothing_is_cut(stage: Stage) -> None:
             return True
 
         every(0.05, sip)
-    assert stage.report()["revisions"]["R1"]["errors"] == {"client-closed": 1}
+    assert stage.report()["revisions"]["R1"]["errors"] == {"client-stalled": 1}
 
 
 def test_a_client_that_takes_its_time_gets_all_of_it(stage: Stage) -> None:

@@ -25,7 +25,14 @@ if TYPE_CHECKING:
     from greentic.router.selection import Decision
 
 SLOTS = 10_000
-_FAILURES = ("drained", "worker-unreachable", "worker-closed", "response-truncated", "connect-timeout")
+_FAILURES = (
+    "drained",
+    "router-stopped",
+    "worker-unreachable",
+    "worker-closed",
+    "response-truncated",
+    "connect-timeout",
+)
 """How a request may fail when its worker ends."""
 _LATELY = 10.0
 """Seconds in which a worker that ended is back, and a router that was frozen meanwhile has seen it."""
@@ -310,7 +317,9 @@ class Oracle:
         revision = environment.revision(revision_id)
         lifecycle = "gone" if revision is None else str(revision.lifecycle)
         if kind == "drained":
-            must(gateway.stopping or lifecycle != "ready", "a request to a ready revision was cut")
+            must(lifecycle != "ready", "a request to a ready revision was cut")
+        elif kind == "router-stopped":
+            must(gateway.stopping, "a router that does not stop cut a request")
         elif lifecycle not in ("archived", "gone"):
             must(revision_id not in world.dismissed, f"{kind}: the worker was ended under a request")
             lately = world.loop.time() - world.crashed.get(revision_id, float("-inf"))

@@ -16,7 +16,9 @@ from greentic.router import forwarded
 from greentic.router.forwarded import HTTP, HTTPS, NOBODY, UNKNOWN, Address, Hop
 from greentic.spec.errors import SpecViolation
 
-_PASSED: Final = ((b"x-forwarded-port", b"X-Forwarded-Port: "), (b"x-forwarded-prefix", b"X-Forwarded-Prefix: "))
+_CONTINUED: Final = frozenset((b"forwarded", b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host"))
+"""What of a trusted proxy's words the router adds its own to; the others go on as they came.
+"""
 
 
 class Caller:
@@ -68,7 +70,7 @@ class Caller:
                 b"X-Forwarded-Proto: " + (HTTPS if self.secure else HTTP),
                 b"X-Forwarded-Host: " + host,
                 b"Forwarded: " + (forwarded.field(self._chain, host_field) if said is None else said + b", " + own),
-                *(line + claims[name] for name, line in _PASSED if name in claims),
+                *(name.title() + b": " + value for name, value in claims.items() if name not in _CONTINUED),
             ]
         return self._lines
 

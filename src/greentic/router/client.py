@@ -516,6 +516,8 @@ class ClientConnection(asyncio.Protocol):
             self._stalled_size, self._stalled_since = waiting, now
         elif seconds > limits.write_stall_seconds:
             if self._stalled_size - waiting < seconds * limits.client_bytes_per_second:
+                if self._current is not None:
+                    self._current.client_lost("client-stalled")
                 self.abort(reset=True)
             else:
                 self._stalled_size, self._stalled_since = waiting, now

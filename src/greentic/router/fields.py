@@ -26,6 +26,11 @@ REQUEST_FIELDS: Final = frozenset(
     )
 )  # fmt: skip
 
+REQUEST_PREFIXES: Final = (b"x-forwarded-", b"x-greentic-")
+"""Every other field of these families is for the router or a trusted proxy to say, too: frameworks believe some of them
+(`X-Forwarded-Ssl`, `-Scheme`, `-User`).
+"""
+
 CLAIMS: Final = frozenset(
     (
         b"forwarded", b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host", b"x-forwarded-port",
@@ -58,6 +63,15 @@ NO_TRAILERS: Final = REQUEST_FIELDS | RESPONSE_FIELDS | {
 
 STREAM_TYPES: Final = (b"text/event-stream", b"application/x-ndjson", b"application/grpc", b"multipart/x-mixed-replace")
 """Content types whose silence means nothing: the stream's idle limit holds, not the response's."""
+
+
+def ours(name: bytes) -> bool:
+    """Whether a stranger may not say the field `name` (lower case) to a worker; `_` counts as `-`, as a CGI-like worker
+    would read it.
+    """
+    name = name.replace(b"_", b"-")
+    return name in REQUEST_FIELDS or name.startswith(REQUEST_PREFIXES)
+
 
 TCHAR: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 DIGITS: Final = re.compile(rb"[0-9]{1,18}")

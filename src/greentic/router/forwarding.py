@@ -11,6 +11,7 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Final
 
+from greentic.router.dates import date_line
 from greentic.router.ended import PATH_BYTES
 from greentic.router.fields import STREAM_TYPES
 from greentic.router.heads import facts_of, last_chunk, request_bytes, response_onward
@@ -286,7 +287,9 @@ class Exchange:
             self._waits_at = pool
             pool.wait(self, gateway.now)
         else:
-            self.fail(worker_busy())
+            self.fail(
+                Refusal(503, "worker-busy", "the worker is at its limit of connections, and too many wait for one")
+            )
 
     def _connect_to(self, pool: UpstreamPool) -> None:
         pool.opened += 1
@@ -413,7 +416,7 @@ class Exchange:
             lines.append(b"Connection: close")
         elif not request.modern:
             lines.append(b"Connection: keep-alive")
-        self._add_stamps(lines)
+        self._add_stamps(lines, head)
         if self._pinning is not None:
             self._accepted(status)
         self.answered_after = time.monotonic() - self.began
@@ -423,9 +426,11 @@ class Exchange:
         lines += (b"", b"")
         return b"\r\n".join(lines)
 
-    def _add_stamps(self, lines: list[bytes]) -> None:
+    def _add_stamps(self, lines: list[bytes], head: ResponseHead) -> None:
         decision = self.decision
         assert decision is not None
+        if not head.dated:
+            lines.append(date_line())
         lines.append(b"X-Request-Id: " + self.request_id)
         if decision.promise is not None:
             lines.append(self._cookie(decision, decision.promise))
@@ -466,7 +471,7 @@ class Exchange:
         self._response_started = True
         self.status = 101
         lines = [response_onward(head), b"Connection: Upgrade", b"Upgrade: " + (head.upgrade or self.head.upgrade)]
-        self._add_stamps(lines)
+        self._add_stamps(lines, head)
         self._accepted(101)
         lines += (b"", rest)
         head_bytes = b"\r\n".join(lines)
@@ -510,14 +515,14 @@ class Exchange:
         else:
             self.fail(Refusal(502, "worker-closed", "the worker closed the connection without an answer"))
 
-    def client_lost(self) -> None:
-        """The client is gone: nobody waits for the response."""
+    def client_lost(self, kind: str = "client-closed") -> None:
+        """The client is gone, or as good as gone: nobody waits for the response."""
         if self._over:
             return
         self._drop_upstream()
-        self.error = "client-closed"
+        self.error = kind
         if self._tally is not None:
-            self._tally.failed("client-closed")
+            self._tally.failed(kind)
         self._end()
 
     def fail(self, refusal: Refusal) -> None:
@@ -535,6 +540,8 @@ class Exchange:
         if self._tally is not None:
             self._tally.failed(refusal.kind)
         if self._response_started:
+            if self._tally is not None and self.status < 500 <= refusal.status:
+                self._tally.cut += 1
             self._end()
             # To HTTP/1.0 a body may end with its connection: only a reset tells that this one is not complete.
             self.client.abort(reset=not self.head.modern)
@@ -546,7 +553,12 @@ class Exchange:
         if self._tunnel is not None:
             self._tunnel.cut()
         else:
-            self.fail(Refusal(503, "drained", "the revision was drained before it answered"))
+            stopping = self._gateway.stopping
+            self.fail(
+                Refusal(503, "router-stopped", "the router had to end before the worker answered")
+                if stopping
+                else Refusal(503, "drained", "the revision was drained before it answered")
+            )
 
     def _answer(self, refusal: Refusal) -> None:
         known = self.head is not _NO_HEAD
@@ -624,9 +636,9 @@ class Exchange:
             self._upstream.resume_reading()
 
 
-def worker_busy() -> Refusal:
-    """The worker has as many connections as it may have, and too many wait for one, or one for too long."""
-    return Refusal(503, "worker-busy", "the worker is at its limit of connections")
+def waited_too_long() -> Refusal:
+    """No connection to the worker became free in time."""
+    return Refusal(503, "waiting-timeout", "no connection to the worker became free in time")
 
 
 def _claim(readiness: Readiness) -> Refusal:

@@ -24,7 +24,7 @@ from greentic.router.caller import CallerRules
 from greentic.router.compiled import CompiledDeployment, CompiledRevision, CompiledTable, compile_table
 from greentic.router.control import DrainReport, InFlight
 from greentic.router.ended import Ended, ring
-from greentic.router.forwarding import worker_busy
+from greentic.router.forwarding import waited_too_long
 from greentic.router.lease import Lease, Readiness
 from greentic.router.limits import Limits
 from greentic.router.phases import IDLE, TICK_SECONDS
@@ -476,7 +476,7 @@ class Gateway:
         for pool in self._pools.values():
             pool.sweep(now, limits.upstream_idle_seconds)
             for exchange in pool.overdue(now, limits.waiting_seconds) if pool.waiting else ():
-                exchange.fail(worker_busy())
+                exchange.fail(waited_too_long())
         if self.access_log is not None:
             self.access_log.flush()
         if self.spans is not None:

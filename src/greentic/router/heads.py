@@ -119,13 +119,15 @@ def _request_onward(head: RequestHead, caller: Caller) -> tuple[bytes, bytes]:
 def response_onward(head: ResponseHead) -> bytes:
     """What every client is told of a response, whoever asked: status, fields, length, Via."""
     lines = [STATUS_LINES[head.status], *head.lines]
-    if head.length is not None and head.status != 204:
+    if head.length is not None and head.status not in (101, 204):
         lines.append(b"Content-Length: %d" % head.length)
     if head.status == 426 and head.upgrade:
         # RFC 9110 section 15.5.22: what to upgrade to is the point of the answer.
         lines += (b"Connection: Upgrade", b"Upgrade: " + head.upgrade)
     lines.append(b"Via: " + head.via + b", 1.1 greentic" if head.via else b"Via: 1.1 greentic")
-    return b"\r\n".join(lines)
+    onward = b"\r\n".join(lines)
+    head.dated = onward.lower().find(b"\r\ndate:") >= 0
+    return onward
 
 
 def last_chunk(trailers: list[bytes]) -> bytes:

@@ -39,12 +39,15 @@ class Reserved(NamedTuple):
 
 
 class KnownLines:
-    """The lines of one direction. `reserved` are the names, in lower case, of the fields that the router reads."""
+    """The lines of one direction. `reserved` are the names, in lower case, of the fields that the router reads, and
+    `prefixes` how the names of others begin that do not simply go on.
+    """
 
-    __slots__ = ("_names", "_passing", "_reserved")
+    __slots__ = ("_names", "_passing", "_prefixes", "_reserved")
 
-    def __init__(self, reserved: frozenset[bytes]) -> None:
+    def __init__(self, reserved: frozenset[bytes], prefixes: tuple[bytes, ...] = ()) -> None:
         self._names = reserved
+        self._prefixes = prefixes
         self._passing: set[bytes] = set()
         self._reserved: dict[bytes, Reserved] = {}
 
@@ -61,7 +64,7 @@ class KnownLines:
                     return None
                 name, value = plain.groups()
                 name = name.lower()
-                if name not in self._names:
+                if name not in self._names and not name.startswith(self._prefixes):
                     self._remember(line, None)
                     continue
                 known = Reserved(line, name, value)

@@ -16,6 +16,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
+from ipaddress import IPv6Address
 from typing import Generic, TypeVar
 from urllib.parse import unquote_to_bytes
 
@@ -34,13 +35,18 @@ class AmbiguousPath(ValueError):
 
 @lru_cache(1024)
 def normalise_host(value: bytes) -> bytes | None:
-    """The host of a Host header: lower case, no port, no IPv6 brackets, no final dot. None when it is
-    malformed.
+    """The host of a Host header: lower case, no port, no final dot, an IPv6 address without brackets and in its
+    one spelling (RFC 5952). None when it is malformed.
     """
     found = _HOST.fullmatch(value.lower())
     if found is None:
         return None
-    return found[1] or (found[2] or b"").removesuffix(b".")
+    if found[1] is None:
+        return found[2].removesuffix(b".")
+    try:
+        return str(IPv6Address(found[1].decode())).encode()
+    except ValueError:
+        return None
 
 
 @dataclass(frozen=True, slots=True)

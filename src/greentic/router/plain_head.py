@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from greentic.router.fields import CALLER_VALUE, CLAIMS, DIGITS, HINTS, REQUEST_FIELDS, REQUEST_ID
+from greentic.router.fields import CALLER_VALUE, CLAIMS, DIGITS, HINTS, REQUEST_FIELDS, REQUEST_ID, REQUEST_PREFIXES
 from greentic.router.heads import END, sort_cookies
 from greentic.router.limits import Limits
 from greentic.router.lines import KnownLines, sorter
@@ -26,7 +26,7 @@ _TARGET: Final = sorter(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz01
 """Narrower than what the parser takes: RFC 3986 path and query characters."""
 REPEATABLE: Final = frozenset((b"GET", b"HEAD"))
 _PREVIEW: Final = PARAMETER + b"="
-KNOWN_LINES: Final = KnownLines(REQUEST_FIELDS)
+KNOWN_LINES: Final = KnownLines(REQUEST_FIELDS, REQUEST_PREFIXES)
 
 
 def plain_line(line: bytes, limits: Limits) -> tuple[bytes, bytes, bytes] | None:

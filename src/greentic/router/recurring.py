@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from greentic.router.fields import CALLER_VALUE, HINTS, REQUEST_FIELDS, REQUEST_ID
+from greentic.router.fields import CALLER_VALUE, HINTS, REQUEST_ID, ours
 from greentic.router.heads import END
 from greentic.router.limits import Limits
 from greentic.router.lines import PLAIN, VISIBLE
@@ -42,7 +42,7 @@ class RecurringLines:
         plain = PLAIN.fullmatch(lines[0]) if len(lines) == 1 and room else None
         if plain is not None:
             name = plain[1].lower()
-            if name not in REQUEST_FIELDS:
+            if not ours(name):
                 self._name = plain[1] + b": "
             elif name in HINTS and (base.said is None or name not in base.said):
                 self._name = plain[1] + b": "

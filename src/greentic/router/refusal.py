@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 from typing import Final
 
+from greentic.router.dates import date_line
+
 REASONS: Final[dict[int, bytes]] = {
     100: b"Continue",
     101: b"Switching Protocols",
@@ -87,6 +89,7 @@ class Refusal(Exception):
             b"Content-Type: application/json",
             b"Content-Length: %d" % len(content),
             b"Cache-Control: no-store",
+            date_line(),
             b"X-Request-Id: " + request_id.encode(),
         ]
         if revision_id is not None:

@@ -20,6 +20,8 @@ from greentic.router.fields import (
     NO_TRAILERS,
     REQUEST_FIELDS,
     REQUEST_ID,
+    REQUEST_PREFIXES,
+    ours,
     tokens,
     without_nominated,
 )
@@ -209,8 +211,11 @@ class RequestReader:
                 self._lines.append(name + b": " + value)
                 self._dropped -= 1
             self._field(key, value)
-        elif b"_" in key and key.replace(b"_", b"-") in REQUEST_FIELDS:
-            # A CGI-like worker reads x_forwarded_for as x-forwarded-for: nobody may speak in our name.
+        elif key.startswith(REQUEST_PREFIXES):
+            self._dropped += 1
+            self._size += len(name) + len(value)
+            self._claim(key, value.strip(b" \t"))
+        elif b"_" in key and ours(key):
             self._dropped += 1
         else:
             self._lines.append(name + b": " + value)
@@ -244,7 +249,7 @@ class RequestReader:
         self._size += len(name) + len(value)
         if self._size > self._limits.max_header_bytes:
             raise Refusal(431, "headers-too-large", "the trailer is too large")
-        if key not in NO_TRAILERS and key.replace(b"_", b"-") not in NO_TRAILERS:
+        if key.replace(b"_", b"-") not in NO_TRAILERS and not ours(key):
             self._trailers.append(name + b": " + value)
 
     def _field(self, key: bytes, value: bytes) -> None:
@@ -276,20 +281,23 @@ class RequestReader:
         elif key in CALLER_FIELDS:
             self._say(key, value)
         elif key == b"expect":
-            self._expect = value.lower()
+            self._expect = self._expect + b", " + value.lower() if self._expect else value.lower()
         elif key == b"upgrade":
             self._upgrade = self._upgrade + b", " + value if self._upgrade else value
         elif key == b"via":
             self._via = self._via + b", " + value if self._via else value
         elif key == b"te":
-            self._trailers_welcome = b"trailers" in tokens(value)
+            self._trailers_welcome |= b"trailers" in tokens(value)
         elif key in CLAIMS:
-            claims = self._claims = self._claims or {}
-            claims[key] = claims[key] + b", " + value if key in claims else value
+            self._claim(key, value)
         elif key == b"traceparent":
             self._traceparents.append(value)
         elif key == b"tracestate":
             self._tracestate.append(value)
+
+    def _claim(self, key: bytes, value: bytes) -> None:
+        claims = self._claims = self._claims or {}
+        claims[key] = claims[key] + b", " + value if key in claims else value
 
     def _say(self, key: bytes, value: bytes) -> None:
         if self._said is None:
@@ -336,7 +344,7 @@ class RequestReader:
         head.lines = lines
         head.expects = False
         if self._expect:
-            if self._expect != b"100-continue":
+            if tokens(self._expect) != {b"100-continue"}:
                 raise Refusal(417, "expectation-failed", "the only expectation understood is 100-continue")
             head.expects = modern and head.has_body
         head.upgrade = b""

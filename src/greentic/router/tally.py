@@ -52,6 +52,7 @@ class Tally:
     """Counters of one revision, for as long as the router knows it."""
 
     __slots__ = (
+        "cut",
         "errors",
         "in_flight",
         "latency",
@@ -70,6 +71,8 @@ class Tally:
         self.requests = 0
         self.responses = [0, 0, 0, 0, 0, 0]
         self.errors: dict[str, int] = {}
+        self.cut = 0
+        """Responses that began well and broke off, by no fault of the client's."""
         self.in_flight = 0
         self.upgraded = 0
         self.latency = [0] * BUCKETS
@@ -108,6 +111,7 @@ class Tally:
             "requests": self.requests,
             "responses": {f"{index}xx": self.responses[index] for index in range(2, 6)},
             "errors": dict(self.errors),
+            "cut": self.cut,
             "in_flight": self.in_flight,
             "upgraded": self.upgraded,
             "selections": dict(self.selections),

@@ -14,9 +14,6 @@ from greentic.router.tally import quantile_ms
 from greentic.spec.environment import Environment
 from greentic.spec.lifecycle import PRESENT
 
-_CALLER_LEFT = "client-closed"
-"""Counted by the router, but no failure of a revision: whoever asked went away."""
-
 
 def observation(
     environment: Environment,
@@ -57,8 +54,9 @@ def _counted(found: RevisionObservation, tally: Mapping[str, Any] | None) -> Rev
         found,
         in_flight=tally.get("in_flight", 0),  # a router that has ended counts no more
         requests=tally["requests"],
-        errors=sum(count for kind, count in tally["errors"].items() if kind != _CALLER_LEFT)
-        + tally["responses"]["5xx"],
+        # Each failed request once, and none that failed by its client: what broke off, and what was answered 5xx by the
+        # worker or in its place.
+        errors=tally["responses"]["5xx"] + tally["cut"],
         p50_ms=quantile_ms(latencies, 0.5) if measured else None,
         p99_ms=quantile_ms(latencies, 0.99) if measured else None,
         pins=tally.get("pins"),

@@ -90,7 +90,7 @@ def readable(span: Span, origin: Resource, scope: InstrumentationScope) -> Reada
         parent = SpanContext(trace_id, int(span.parent_id, 16), is_remote=True, trace_flags=_SAMPLED)
     method = asked if (asked := span.method.decode("latin-1")) in _METHODS else "_OTHER"
     ended = int(span.ended * 1e9)
-    failed = span.error != "client-closed" and (span.status >= 500 or not span.status)
+    failed = span.error not in ("client-closed", "client-stalled") and (span.status >= 500 or not span.status)
     return ReadableSpan(
         # A span's name has few values (semantic conventions): the path is an attribute.
         name=method if method != "_OTHER" else "HTTP",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 import http.server
 import json
 import os
@@ -21,6 +22,8 @@ from typing import Any
 import httpx2
 import jwt
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from tests.integration import databases
 from tests.integration.certificates import Identity, identity
@@ -304,6 +307,56 @@ def test_a_renewed_certificate_is_taken_over(server: Server, authority: Identity
     (server.folder / "tls-cert.pem").write_text("not a certificate")
     until(lambda: "not taken over" in server.log())
     assert served(server) == second
+
+
+def test_authorities_of_clients_come_and_go(server: Server, authority: Identity) -> None:
+    """A change of the file counts for who comes and for who is connected; what it revokes counts no more."""
+    other = identity("another authority")
+    partner, namesake = (identity("partner", one, client=True) for one in (authority, other))
+    entry = {"subject": "CN=partner", "actor": "partner", "role": "operator"}
+    server.tokens.write_text(json.dumps({"schema": "greentic.store-rbac.v1", "tokens": [], "certificates": [entry]}))
+    authorities = server.folder / "clients.pem"
+    authorities.write_text(authority.pem)
+    server.start("--rbac-tokens", str(server.tokens), "--client-ca", str(authorities), *over_tls(server))
+
+    def client(who: Identity) -> httpx2.Client:
+        write(server.folder / "client.pem", who.pem + who.key_pem)
+        context = ssl.create_default_context(cafile=str(server.folder / "ca.pem"))
+        context.load_cert_chain(server.folder / "client.pem")
+        return httpx2.Client(base_url=server.url, verify=context, trust_env=False, timeout=20)
+
+    def admitted(who: Identity) -> bool:
+        with client(who) as fresh:
+            try:
+                return fresh.get("environments").status_code == 200
+            except httpx2.HTTPError:
+                return False
+
+    assert admitted(partner)
+    assert not admitted(namesake)
+    assert not admitted(identity("partner", authority)), "a certificate for servers"
+    with client(partner) as connected:
+        assert connected.get("environments").status_code == 200
+        authorities.write_text(other.pem)
+        until(lambda: admitted(namesake))
+        assert not admitted(partner)
+        with pytest.raises(httpx2.HTTPError):
+            connected.get("environments").raise_for_status()
+    now = datetime.datetime.now(datetime.UTC)
+    gone = (
+        x509.RevokedCertificateBuilder().serial_number(namesake.certificate.serial_number).revocation_date(now).build()
+    )
+    revoked = (
+        x509.CertificateRevocationListBuilder()
+        .issuer_name(other.certificate.subject)
+        .last_update(now - datetime.timedelta(days=1))
+        .next_update(now + datetime.timedelta(days=1))
+        .add_revoked_certificate(gone)
+        .sign(other.key, hashes.SHA256())
+    )
+    authorities.write_text(other.pem + revoked.public_bytes(serialization.Encoding.PEM).decode())
+    until(lambda: not admitted(namesake))
+    assert admitted(identity("partner", other, client=True))
 
 
 def served(server: Server) -> bytes:

@@ -63,7 +63,7 @@ async def _handle(desk: Desk, verb: Verb, said: Words | None, request: Request) 
     key, if_match = exchange.idempotency_key(request), exchange.if_match(request)
     generation = exchange.expected_generation(request)
     rehearsed = exchange.rehearsed(request, possible=said is None)
-    value = await exchange.body(request, desk.max_body) if said is None or said.body.model_fields else None
+    value = await desk.body(request) if said is None or said.body.model_fields else None
     if said is None:
         asked_id, change = _ours(verb, environment_id, value, key, principal, request)
     else:

@@ -16,6 +16,7 @@ from starlette.requests import Request
 from greentic.engine.command import Command
 from greentic.envpacks.registry import Registry
 from greentic.operations.context import Context
+from greentic.server import exchange
 from greentic.server.access import Principal
 from greentic.server.exchange import MAX_BODY_BYTES
 from greentic.server.health_gate import DataPlanes
@@ -29,6 +30,8 @@ THREADS = 64
 ASKING = 8
 """Threads in which callers may wait for an issuer, apart from the others: strangers can make anybody wait there."""
 PROBE_SECONDS = 1.0
+LARGE_BYTES = 64 * 1024
+"""Bodies that are larger wait for each other."""
 DENIALS_PER_MINUTE = 60
 """Denials of one principal that leave an audit entry each; the rest of a flood is counted only."""
 
@@ -58,6 +61,8 @@ class Desk:
     max_body: int = MAX_BODY_BYTES
     clock: Callable[[], float] = time.monotonic
     _probed: float | None = None
+    _probing: asyncio.Task[None] | None = None
+    _large: asyncio.Lock | None = None
     _threads: anyio.CapacityLimiter | None = None
     _asking: anyio.CapacityLimiter | None = None
     _denials: dict[str, tuple[float, int]] = field(default_factory=dict)
@@ -92,8 +97,26 @@ class Desk:
         """Show that the store can be written. Asked often, it is written once in a second: anybody may ask."""
         if self._probed is not None and self.clock() - self._probed < PROBE_SECONDS:
             return
+        if self._probing is None or self._probing.done():  # else one is on its way, for everybody who asks meanwhile
+            self._probing = asyncio.ensure_future(self._probe())
+            self._probing.add_done_callback(lambda task: task.cancelled() or task.exception())
+        await asyncio.shield(self._probing)
+
+    async def _probe(self) -> None:
         await self.in_thread(self.store.probe)
         self._probed = self.clock()
+
+    async def body(self, request: Request, limit: int | None = None) -> Any:
+        """The JSON values of a body of `limit` bytes at most, `max_body` if None. Large ones are read one after the
+        other: while one is, nobody else is answered, and others may want something in between."""
+        data = await exchange.json_content(request, self.max_body if limit is None else limit)
+        if len(data) <= LARGE_BYTES:
+            return exchange.json_of(data)
+        if self._large is None:
+            self._large = asyncio.Lock()
+        async with self._large:
+            await asyncio.sleep(0)
+            return exchange.json_of(data)
 
     def context(self, principal: Principal) -> Context:
         """The surroundings of an operation on behalf of `principal`."""

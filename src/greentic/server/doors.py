@@ -18,9 +18,10 @@ from greentic.server.access import ANYBODY, CERTIFICATES, OPEN_DEV, STATIC_TOKEN
 from greentic.server.failures import Throttled, Unauthenticated
 from greentic.server.health_gate import DataPlanes
 from greentic.server.oidc import Issuers
-from greentic.spec.errors import Denied, GreenticError
+from greentic.server.wire import Peer
+from greentic.spec.errors import Denied, GreenticError, InvalidArgument
 from greentic.spec.identifiers import unix_seconds
-from greentic.spec.store_access import Granted, StoreAccess, TokenEntry
+from greentic.spec.store_access import CertificateEntry, Granted, StoreAccess, TokenEntry
 from greentic.trust.public import PublicKey
 
 LOG = logging.getLogger("greentic.server")
@@ -143,11 +144,12 @@ class GuardedDoor:
         return True
 
     def _take(self, access: StoreAccess) -> None:
-        # Both may refuse; then nothing of the file is taken.
+        # Each may refuse; then nothing of the file is taken.
         issuers = self._make_issuers(access)
         data_planes = [(one, PublicKey.from_pem(one.public_key_pem)) for one in access.data_planes]
+        certificates = {_written(one): one for one in access.certificates}
         self._tokens: Mapping[str, TokenEntry] = {one.token_sha256.lower(): one for one in access.tokens}
-        self._certificates = access.certificates
+        self._certificates: Mapping[str, CertificateEntry] = certificates
         self._issuers = issuers
         self._data_planes = data_planes
 
@@ -178,10 +180,11 @@ class GuardedDoor:
         return Principal("bearer-token", entry.actor, STATIC_TOKENS, granted(entry))
 
     def _certified(self, request: Request) -> Principal | None:
-        names: frozenset[str] = request.scope.get("state", {}).get("peer_names", frozenset())
-        for entry in self._certificates:
-            wanted = entry.subject if entry.subject is not None else f"san {entry.san}"
-            if wanted in names:
+        peer: Peer = request.scope.get("state", {}).get("peer") or Peer()
+        if self._wall() >= peer.until:
+            return None  # it was valid when the connection began
+        for wanted, entry in self._certificates.items():
+            if wanted in peer.names:
                 return Principal("client-certificate", entry.actor, CERTIFICATES, granted(entry))
         return None
 
@@ -198,6 +201,21 @@ class GuardedDoor:
             details={"policy": STATIC_TOKENS, "reason": why},
             next_step="show who you are: --store-token TOKEN, $GREENTIC_STORE_TOKEN, or a client certificate",
         )
+
+
+def _written(entry: CertificateEntry) -> str:
+    """The name of an entry as a connection writes it; InvalidArgument for a subject that is none."""
+    if entry.subject is None:
+        return f"san {entry.san}"
+    from cryptography import x509
+
+    try:
+        return x509.Name.from_rfc4514_string(entry.subject).rfc4514_string()
+    except ValueError:
+        raise InvalidArgument(
+            f"'{entry.subject[:200]}' is not the subject of a certificate as RFC 4514 writes it",
+            next_step="openssl x509 -noout -subject -nameopt RFC2253 -in FILE",
+        ) from None
 
 
 def granted(entry: Granted) -> Grant:
@@ -236,4 +254,4 @@ def _stamp(path: Path) -> tuple[int, int, int] | None:
         found = path.stat()
     except OSError:
         return None
-    return found.st_mtime_ns, found.st_ino, found.st_size
+    return found.st_ctime_ns, found.st_ino, found.st_size

@@ -22,7 +22,9 @@ from greentic.trust import health
 MAX_KEY_BYTES = 255
 MAX_BODY_BYTES = 2 * 1024 * 1024
 BODY_SECONDS = 30.0
-"""How long a client may take for a body."""
+"""How long a client may take for a body, and as much longer as a slow line needs for a large one."""
+SLOWEST = 128 * 1024
+"""Bytes of a large body in each further second."""
 JSON = "application/json"
 REALM = "greentic-store"
 _ETAG = re.compile(r'"([0-9a-f]{64})"|([0-9a-f]{64})')
@@ -91,19 +93,19 @@ def unchanged(request: Request, etag: str) -> bool:
     return given is not None and any(one.strip() in {f'"{etag}"', f'W/"{etag}"', "*"} for one in given.split(","))
 
 
-async def body(request: Request, limit: int = MAX_BODY_BYTES) -> Any:
-    """The JSON values of the body; InvalidArgument when it is not JSON, too large or too slow.
-
-    Of a key that stands twice the last counts, as the reference reads it.
-    """
+async def json_content(request: Request, limit: int) -> bytes:
+    """The bytes of a body that is JSON; InvalidArgument when it is something else, too large or too slow."""
     kind = (_single(request, "Content-Type") or "").partition(";")[0].strip().lower()
     if kind != JSON and not (kind.startswith("application/") and kind.endswith("+json")):
         raise InvalidArgument(f"the header Content-Type must be {JSON}")
-    return json_of(await _read(request, limit))
+    return await _read(request, limit)
 
 
 def json_of(data: bytes) -> Any:
-    """The JSON values in `data`; InvalidArgument when it is not JSON in UTF-8 (RFC 8259, section 8.1)."""
+    """The JSON values in `data`; InvalidArgument when it is not JSON in UTF-8 (RFC 8259, section 8.1).
+
+    Of a key that stands twice the last counts, as the reference reads it.
+    """
     try:
         return json.loads(data.decode(), parse_constant=_no_constant, parse_float=_finite)
     except (ValueError, RecursionError):
@@ -189,14 +191,15 @@ async def _read(request: Request, limit: int) -> bytes:
     if length.isdigit() and int(length) > limit:
         raise InvalidArgument(f"the body is larger than {limit} bytes")
     data = bytearray()
+    seconds = BODY_SECONDS + (min(int(length), limit) / SLOWEST if length.isdigit() else 0)
     try:
-        async with asyncio.timeout(BODY_SECONDS):
+        async with asyncio.timeout(seconds):
             async for chunk in request.stream():
                 data += chunk
                 if len(data) > limit:
                     raise InvalidArgument(f"the body is larger than {limit} bytes")
     except TimeoutError:
-        raise InvalidArgument(f"the body did not arrive within {BODY_SECONDS:g} seconds") from None
+        raise InvalidArgument(f"the body did not arrive within {seconds:.0f} seconds") from None
     except ClientDisconnect:
         raise Conflict("the client left") from None
     return bytes(data)

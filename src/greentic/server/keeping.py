@@ -165,7 +165,7 @@ class Keeping:
     async def complete(self, operation: Operation, request: Request) -> Response:
         """Record how a reconciliation ended; one that failed stands as such in the audit log."""
         asked = await self._asked(operation, request)
-        value = await exchange.body(request, self._desk.max_body)
+        value = await self._desk.body(request)
         read = parse_payload(ReconcileCompletionRequest, value, "the body")
         told = read.to_json()
         perform = partial(self._maintained, operation, asked, lambda _files: {"recorded": True}, None)
@@ -183,7 +183,7 @@ class Keeping:
             raise InvalidArgument(f"'{noun[:64]} {verb[:64]}' is not done elsewhere and recorded here")
         named = replace(operation, noun=noun, verb=verb)
         asked = await self._asked(named, request)
-        value = await exchange.body(request, self._desk.max_body)
+        value = await self._desk.body(request)
         read = parse_payload(EvidenceRequest, value, "the body")
         reported: GreenticError | None = None
         if read.phase == "intent":
@@ -272,7 +272,7 @@ class Keeping:
     async def restore(self, operation: Operation, request: Request) -> Response:
         """Make a backup the present state. Where that cannot be trusted, its generation alone is what can be named."""
         asked, kept = await self._asked(operation, request), self._backups()
-        value = await exchange.body(request, self._desk.max_body)
+        value = await self._desk.body(request)
         read = parse_payload(RestoreRequest, _upper_id(value), "the body")
         if not read.precondition.conditional:
             raise PreconditionRequired("a restoration names the state that it replaces: if_match, expected_generation")
@@ -301,7 +301,7 @@ class Keeping:
     async def import_(self, operation: Operation, request: Request) -> Response:
         """Make an environment of an exported backup."""
         asked, kept = await self._asked(operation, request), self._backups()
-        value = await exchange.body(request, MAX_ARTIFACT_BYTES)
+        value = await self._desk.body(request, MAX_ARTIFACT_BYTES)
         read = await self._desk.in_thread(partial(parse_payload, ImportRequest, value, "the body"))
         brings = await self._desk.in_thread(partial(_brings_trust, read.artifact))
         await self._require_custody(operation, asked, request, "artifact", brings=brings)
@@ -322,7 +322,7 @@ class Keeping:
     async def accept(self, operation: Operation, request: Request) -> Response:
         """Make a mended document the present state of an environment that cannot be trusted."""
         asked, kept = await self._asked(operation, request), self._backups()
-        value = await exchange.body(request, MAX_ARTIFACT_BYTES)
+        value = await self._desk.body(request, MAX_ARTIFACT_BYTES)
         document = parse_payload(Environment, value.get("environment") if isinstance(value, dict) else None, "the body")
         if document.environment_id != asked.environment_id:
             raise InvalidArgument("the document is of another environment")

@@ -28,9 +28,12 @@ FETCH_SECONDS = 5.0
 KEPT_SECONDS = 600.0
 AGAIN_SECONDS = 30.0
 LEEWAY_SECONDS = 30
+MAX_ACTOR = 256
+"""Characters in the name of a caller."""
 LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 
 Fetch = Callable[[str], bytes]
+_HEADERS = {"accept": "application/json", "accept-encoding": "identity"}
 
 
 def fetch(url: str) -> bytes:
@@ -48,12 +51,12 @@ async def _fetched(url: str) -> bytes:
         async with (
             asyncio.timeout(FETCH_SECONDS),  # over everything: a timeout of each read lets a slow sender go on for ever
             httpx2.AsyncClient(timeout=FETCH_SECONDS, follow_redirects=False, trust_env=False) as client,
-            client.stream("GET", url, headers={"accept": "application/json"}) as response,
+            client.stream("GET", url, headers=_HEADERS) as response,
         ):
             if response.status_code != 200:
                 raise OSError(f"{url} answered {response.status_code}")
             data = b""
-            async for chunk in response.aiter_bytes():
+            async for chunk in response.aiter_raw():  # nothing is unpacked: its size would be a guess
                 data += chunk
                 if len(data) > MAX_KEYS_BYTES:
                     raise OSError(f"{url} sent more than {MAX_KEYS_BYTES} bytes")
@@ -99,9 +102,9 @@ class _Keys:
             for one in document["keys"]:
                 try:
                     keys[str(one["kid"])] = jwt.PyJWK(one)
-                except (KeyError, TypeError, jwt.PyJWTError):
+                except (KeyError, TypeError, ValueError, jwt.PyJWTError):
                     continue  # a key for something else
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             LOG.error("the keys at %s cannot be used, those from before still count: %s", self.url, error)
             return
         self.found, self.fetched = keys, self.clock()
@@ -155,15 +158,15 @@ class Issuers:
                 leeway=LEEWAY_SECONDS,
                 options={"require": ["exp", "iss", "aud"], "strict_aud": False},
             )
-        except (jwt.PyJWTError, ValueError, TypeError):
+        except (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError):
             return None
         return _principal(issuer, claims)
 
 
 def _principal(issuer: Issuer, claims: Mapping[str, Any]) -> Principal | None:
     actor = claims.get(issuer.actor_claim)
-    if not isinstance(actor, str) or not actor.strip():
-        return None
+    if not isinstance(actor, str) or not actor.strip() or len(actor) > MAX_ACTOR or not actor.isprintable():
+        return None  # cut or mended, it could be somebody else's
     for entry in issuer.grants:
         value = claims.get(entry.claim)
         if value == entry.value or (isinstance(value, list) and entry.value in value):
@@ -173,7 +176,7 @@ def _principal(issuer: Issuer, claims: Mapping[str, Any]) -> Principal | None:
                 None if entry.customer_ids is None else frozenset(entry.customer_ids),
                 None if entry.verbs is None else frozenset(entry.verbs),
             )
-            return Principal("oidc", f"{actor[:256]} ({issuer.issuer})", OIDC, grant)
+            return Principal("oidc", f"{actor} ({issuer.issuer})", OIDC, grant)
     return None
 
 

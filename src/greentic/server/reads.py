@@ -96,7 +96,7 @@ class Reads:
         if watching.wanted(request):
             await self._exists(environment_id)
             resumed = watching.last_event_id(request)
-            return self._feed.audit(request, environment_id, after if resumed is None else resumed)
+            return self._feed.audit(request, principal.name, environment_id, after if resumed is None else resumed)
         limit = _number(request, "limit", 1, MAX_PAGE) or MAX_PAGE
         tail = _number(request, "tail", 1, MAX_PAGE)
         if tail is not None:
@@ -119,9 +119,9 @@ class Reads:
 
     async def watch(self, request: Request) -> Response:
         """The environment's generation and etag, now and whenever they change."""
-        _, environment_id = await self._seen(request, "env", "watch")
+        principal, environment_id = await self._seen(request, "env", "watch")
         await self._load(environment_id)
-        return self._feed.states(request, environment_id)
+        return self._feed.states(request, principal.name, environment_id)
 
     async def files(self, request: Request) -> Response:
         """The paths of the files beside the document that stand below the folder `under`."""

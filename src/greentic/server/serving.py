@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import resource
 import signal
 import socket
 import ssl
@@ -80,6 +81,7 @@ def serve(store: ServedStore, settings: Settings, started: Callable[[str], None]
     """
     for warning in check(settings):
         LOG.warning("%s", warning)
+    _raise_limit()
     desk = Desk(store, _door(settings))
     if settings.max_body is not None:
         desk.max_body = settings.max_body
@@ -93,6 +95,13 @@ def serve(store: ServedStore, settings: Settings, started: Callable[[str], None]
         runner = asyncio.Runner(loop_factory=config.get_loop_factory())
         with runner:
             runner.run(_run(server, listener, settings, desk))
+
+
+def _raise_limit() -> None:
+    """As many open files as this process may have: each connection is one, even before it showed who it is."""
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def configured(application: ASGIApp, settings: Settings) -> uvicorn.Config:
@@ -150,7 +159,15 @@ class _Reload:
 
     def __init__(self, server: uvicorn.Server, settings: Settings, desk: Desk) -> None:
         self._server, self._settings, self._desk = server, settings, desk
-        self._stamp = self._stamps()
+        self._stamp, self._authorities = self._stamps(), _stamp(settings.client_ca)
+        self._newest: ssl.SSLContext | None = None
+        if server.config.ssl is not None:
+            server.config.ssl.sni_callback = self._hand_over
+
+    def _hand_over(self, connection: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> None:
+        """A handshake that begins takes the newest certificate and the newest authorities."""
+        if self._newest is not None:
+            connection.context = self._newest
 
     def now(self) -> None:
         """Read everything again."""
@@ -166,21 +183,30 @@ class _Reload:
                 self._certificate()
 
     def _stamps(self) -> tuple[object, ...]:
-        files = (self._settings.tls_cert, self._settings.tls_key)
-        return tuple(_stamp(path) for path in files if path is not None)
+        files = (self._settings.tls_cert, self._settings.tls_key, self._settings.client_ca)
+        return tuple(_stamp(path) for path in files)
 
     def _certificate(self) -> None:
         self._stamp = self._stamps()
-        context = self._server.config.ssl
-        if context is None or self._settings.tls_cert is None or self._settings.tls_key is None:
+        if self._server.config.ssl is None:
             return
         try:
-            _tls(self._settings)  # both files and their agreement, before the living context is touched
-            context.load_cert_chain(self._settings.tls_cert, self._settings.tls_key)
-        except (StoreError, OSError) as error:
+            newest = _tls(self._settings)
+        except StoreError as error:
             LOG.error("the certificate was not taken over, the one before still serves: %s", error)
             return
         LOG.info("the certificate was read again")
+        if newest is not None:
+            self._newest = newest
+            self._server.config.ssl.verify_flags = (
+                newest.verify_flags
+            )  # a handshake takes these before it is handed over
+        authorities = _stamp(self._settings.client_ca)
+        if authorities != self._authorities:
+            self._authorities = authorities
+            for one in list(self._server.server_state.connections):
+                if isinstance(one, BoundedProtocol):
+                    one.retire()
 
 
 def _door(settings: Settings) -> OpenDoor | GuardedDoor:
@@ -201,6 +227,11 @@ def _tls(settings: Settings) -> ssl.SSLContext | None:
             context.load_verify_locations(settings.client_ca)
             # A token may stand in for a certificate; without either nobody is recognised.
             context.verify_mode = ssl.CERT_OPTIONAL
+            # Each connection shows its certificate anew; taken up from a ticket, it would outlive its authority.
+            context.num_tickets = 0
+            context.options |= ssl.OP_NO_TICKET
+            if b"BEGIN X509 CRL" in settings.client_ca.read_bytes():
+                context.verify_flags |= ssl.VerifyFlags.VERIFY_CRL_CHECK_LEAF
     except (OSError, ssl.SSLError) as error:
         raise StoreError(f"the certificate cannot be used: {error}") from None
     return context
@@ -219,9 +250,9 @@ def _listener(bind: str) -> socket.socket:
     return listener
 
 
-def _stamp(path: Path) -> tuple[int, int] | None:
+def _stamp(path: Path | None) -> tuple[int, int] | None:
     try:
-        found = path.stat()
+        found = None if path is None else path.stat()
     except OSError:
         return None
-    return found.st_mtime_ns, found.st_ino
+    return None if found is None else (found.st_ctime_ns, found.st_ino)

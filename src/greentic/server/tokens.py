@@ -103,15 +103,21 @@ def _key_id(entry: DataPlaneEntry) -> str:
 @contextmanager
 def _changing(path: Path) -> Iterator[StoreAccess]:
     """The present file, nobody else changing it meanwhile. It may name nobody: then the server refuses it."""
+    path = path.resolve()  # a link stays one, and leads the server to what was changed
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with open(path.with_name(path.name + ".lock"), "w", encoding="ascii") as lock:  # noqa: PTH123
+        lock = os.open(
+            path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
+        )
+        try:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield (
                 parse(StoreAccess, parse_json(path.read_bytes(), str(path)), str(path))
                 if path.exists()
                 else (StoreAccess())
             )
+        finally:
+            os.close(lock)
     except OSError as error:
         raise StoreError(f"the token file {path} cannot be changed: {error.strerror}") from None
 
@@ -119,10 +125,17 @@ def _changing(path: Path) -> Iterator[StoreAccess]:
 def _write(path: Path, access: StoreAccess) -> None:
     import json
 
+    path = path.resolve()
+    before = path.stat() if path.exists() else None
     text = json.dumps(access.to_json(), indent=2, ensure_ascii=False) + "\n"
     with NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}-", delete=False, encoding="utf-8") as file:
         try:
-            Path(file.name).chmod(0o600)
+            if before is None:
+                Path(file.name).chmod(0o600)
+            else:  # whom it belongs to and who reads it stays: the server may be another user
+                if (before.st_uid, before.st_gid) != (os.getuid(), os.getgid()):
+                    os.chown(file.fileno(), before.st_uid, before.st_gid)
+                Path(file.name).chmod(before.st_mode & 0o640)
             file.write(text)
             file.flush()
             os.fsync(file.fileno())

@@ -8,19 +8,22 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections import defaultdict
-from collections.abc import AsyncIterator
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator, Callable
 from functools import partial
 
 from starlette.requests import Request
 from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
 
+from greentic.server.access import ANYBODY
 from greentic.server.desk import Desk
 from greentic.spec.errors import GreenticError, InvalidArgument, NotFound, TimedOut
 
 BEAT_SECONDS = 15.0
 """Between two signs of life; no longer does a stream go on without a look at its caller's right to it."""
 MAX_STREAMS = 512
+"""Half of them for one caller at most."""
 PAGE = 200
 RETRY_MILLISECONDS = 2_000
 
@@ -34,15 +37,20 @@ class Feed:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._store: object = None
         self.ending = asyncio.Event()
-        self.streams = 0
+        self._open: Counter[str] = Counter()
 
-    def audit(self, request: Request, environment_id: str, after: int) -> StreamingResponse:
+    @property
+    def streams(self) -> int:
+        """How many are open."""
+        return self._open.total()
+
+    def audit(self, request: Request, caller: str, environment_id: str, after: int) -> StreamingResponse:
         """The entries after number `after`, and those to come."""
-        return self._stream(self._entries(request, environment_id, after))
+        return self._stream(caller, self._entries(request, environment_id, after))
 
-    def states(self, request: Request, environment_id: str) -> StreamingResponse:
+    def states(self, request: Request, caller: str, environment_id: str) -> StreamingResponse:
         """The environment's generation and etag now, and whenever they change."""
-        return self._stream(self._generations(request, environment_id, last_event_id(request)))
+        return self._stream(caller, self._generations(request, environment_id, last_event_id(request)))
 
     def end(self) -> None:
         """Let every stream end: the server is about to."""
@@ -51,20 +59,20 @@ class Feed:
             for one in waiting:
                 one.set()
 
-    def _stream(self, events: AsyncIterator[str]) -> StreamingResponse:
+    def _stream(self, caller: str, events: AsyncIterator[str]) -> StreamingResponse:
         if self.streams >= MAX_STREAMS:
             raise TimedOut(f"{MAX_STREAMS} streams are open already")
+        if caller != ANYBODY.name and self._open[caller] >= MAX_STREAMS // 2:
+            raise TimedOut(f"{MAX_STREAMS // 2} streams of yours are open already")
         headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
-        return StreamingResponse(self._counted(events), 200, headers, "text/event-stream")
+        told = _Stream(_begun(events), 200, headers, "text/event-stream")
+        told.counted = partial(self._count, caller)
+        return told
 
-    async def _counted(self, events: AsyncIterator[str]) -> AsyncIterator[str]:
-        self.streams += 1
-        try:
-            yield f"retry: {RETRY_MILLISECONDS}\n\n"
-            async for event in events:
-                yield event
-        finally:
-            self.streams -= 1
+    def _count(self, caller: str, change: int) -> None:
+        self._open[caller] += change
+        if not self._open[caller]:
+            del self._open[caller]
 
     async def _entries(self, request: Request, environment_id: str, after: int) -> AsyncIterator[str]:
         admission = _Admission(self._desk, request, "audit", "list", whole=True)
@@ -137,6 +145,25 @@ class Feed:
     def _wake(self, environment_id: str) -> None:
         for one in self._watching.get(environment_id, ()):
             one.set()
+
+
+async def _begun(events: AsyncIterator[str]) -> AsyncIterator[str]:
+    yield f"retry: {RETRY_MILLISECONDS}\n\n"
+    async for event in events:
+        yield event
+
+
+class _Stream(StreamingResponse):
+    """A stream that counts from the moment it is answered, before anybody else has a turn, until its end."""
+
+    counted: Callable[[int], None]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.counted(+1)
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self.counted(-1)
 
 
 class _Admission:

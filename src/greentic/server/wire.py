@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+from dataclasses import dataclass
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -17,13 +18,17 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 HEAD_SECONDS = 10.0
 STRANGER_SECONDS = 20.0
 """How long a connection may last on which nobody was recognised."""
+STALL_SECONDS = 60.0
+"""How long somebody who is known may leave an answer unread."""
+CLOSING_SECONDS = 10.0
+"""How long a connection that was let go may take for what was not yet sent."""
 MAX_HEAD_BYTES = 64 * 1024
 _QUIET = logging.getLogger("greentic.server.wire")
 _QUIET.setLevel(logging.ERROR)
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """HTTP/1.1 with a bounded head; `state.peer_names` of a request are the names of the client's certificate."""
+    """HTTP/1.1 with a bounded head; `state.peer` of a request is whom the client's certificate names."""
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
@@ -31,13 +36,15 @@ class BoundedProtocol(HttpToolsProtocol):
         self._head_bytes = 0
         self._head_timer: asyncio.TimerHandle | None = None
         self._stranger_timer: asyncio.TimerHandle | None = None
+        self._stall_timer: asyncio.TimerHandle | None = None
         # Ours to answer: uvicorn's own is plain text.
         self._limit, self.limit_concurrency = self.limit_concurrency, None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for a head."""
         super().connection_made(transport)
-        self.app_state = {**self.app_state, "peer_names": _names(transport)}
+        self._peer = peer(transport)
+        self.app_state = {**self.app_state, "peer": self._peer}
         self._await_head()
         self._since = self.loop.time()
         self._stranger_timer = self.loop.call_later(STRANGER_SECONDS, self._let_go)
@@ -47,7 +54,37 @@ class BoundedProtocol(HttpToolsProtocol):
         """The end."""
         self._head_arrived()
         self._recognised()
+        self._moving()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """The other side does not read what it is sent."""
+        super().pause_writing()
+        self._stall_timer = self.loop.call_later(STALL_SECONDS, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """It does again."""
+        self._moving()
+        super().resume_writing()
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Nothing was asked for long; nor may the end take long."""
+        super().timeout_keep_alive_handler()
+        self.loop.call_later(CLOSING_SECONDS, self.transport.abort)
+
+    def retire(self) -> None:
+        """Whoever this is must show again who it is: the authorities of certificates were changed."""
+        if self._peer.names:
+            self._peer.names = frozenset()
+            if self._idle:
+                self.transport.close()
+            else:
+                self.cycle.keep_alive = False
+
+    def _moving(self) -> None:
+        if self._stall_timer is not None:
+            self._stall_timer.cancel()
+            self._stall_timer = None
 
     def data_received(self, data: bytes) -> None:
         """Count what belongs to a head that is not complete."""
@@ -103,11 +140,12 @@ class BoundedProtocol(HttpToolsProtocol):
             self._stranger_timer = None
 
     def _let_go(self) -> None:
-        """End the connection of somebody who showed in all this time no sign of who it is."""
+        """End the connection of somebody who showed in all this time no sign of who it is, read or unread."""
         if self._idle:
             self.transport.close()
         else:
             self.cycle.keep_alive = False
+        self._stranger_timer = self.loop.call_later(CLOSING_SECONDS, self.transport.abort)
 
     def _make_room(self) -> None:
         """Let the longest idle stranger of this address go when there are too many: one address takes half of the
@@ -160,23 +198,36 @@ async def _full(_scope: Any, _receive: Any, send: Any) -> None:
 _REASONS = {400: "Bad Request", 408: "Request Timeout", 431: "Request Header Fields Too Large"}
 
 
-def _names(transport: asyncio.Transport) -> frozenset[str]:
-    """The subject of the client's certificate (RFC 4514) and its alternative names as `san URI:…` and `san DNS:…`."""
+@dataclass(slots=True)
+class Peer:
+    """Whom a connection's certificate names, and the moment (seconds since 1970) from which it counts no more."""
+
+    names: frozenset[str] = frozenset()
+    until: float = float("inf")
+
+
+def peer(transport: asyncio.Transport) -> Peer:
+    """The subject of the client's certificate (RFC 4514) and its alternative names as `san URI:…` and `san DNS:…`.
+
+    A session that was taken up again names nobody: its certificate was not looked at, and its authority may be gone.
+    """
     tls = transport.get_extra_info("ssl_object")
-    data = None if tls is None else tls.getpeercert(binary_form=True)
+    data = None if tls is None or tls.session_reused else tls.getpeercert(binary_form=True)
     if not data:
-        return frozenset()
+        return Peer()
     from cryptography import x509
 
     try:
         certificate = x509.load_der_x509_certificate(data)
-        names = {certificate.subject.rfc4514_string()}
+        subject = certificate.subject.rfc4514_string()
+        names = {subject} if subject else set()
+        until = certificate.not_valid_after_utc.timestamp()
     except ValueError:
-        return frozenset()
+        return Peer()
     try:
         alternative = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except (x509.ExtensionNotFound, ValueError):
-        return frozenset(names)
+    except (x509.ExtensionNotFound, x509.DuplicateExtension, ValueError):
+        return Peer(frozenset(names), until)
     names |= {f"san DNS:{name}" for name in alternative.get_values_for_type(x509.DNSName)}
     names |= {f"san URI:{name}" for name in alternative.get_values_for_type(x509.UniformResourceIdentifier)}
-    return frozenset(names)
+    return Peer(frozenset(names), until)

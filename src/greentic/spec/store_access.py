@@ -80,6 +80,10 @@ class CertificateEntry(Granted):
     def _one(self) -> CertificateEntry:
         if (self.subject is None) == (self.san is None):
             raise ValueError("name a subject or a san, one of both")
+        if self.subject is not None and not self.subject.strip():
+            raise ValueError("subject: must not be blank")
+        if self.san is not None and not self.san.startswith(("URI:", "DNS:")):
+            raise ValueError("san: begins with URI: or DNS:")
         return self
 
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 from scene import ENV, ONE, binding, bundle, deployed, ok, ready, refused, split, stage
+from starlette.requests import Request
 
 from greentic.server import tokens
 from greentic.server.access import Grant, Principal
 from greentic.server.doors import Bucket, GuardedDoor, OpenDoor
+from greentic.server.failures import Unauthenticated
+from greentic.server.wire import Peer
 from greentic.spec.errors import GreenticError, NotFound, StoreError
 from greentic.spec.store_access import Role, TokenEntry
 from greentic.spec.verbs import VERBS
@@ -385,3 +389,63 @@ def named(name: str):
 
 def headers(response):
     return {name: value for name, value in response.headers.items() if name != "date"}
+
+
+class TestTheFileAsItLies:
+    def test_a_link_leads_to_what_was_changed(self, tmp_path):
+        real, link = Keys(tmp_path / "real" / "tokens.json"), tmp_path / "tokens.json"
+        real("one")
+        link.symlink_to(real.path)
+        (entry,) = tokens.read(link).tokens
+        tokens.remove(link, entry.token_id)
+        assert link.is_symlink()
+        assert tokens.read(real.path, nobody=True).tokens == (), "revoked where the server reads"
+
+    def test_who_reads_it_goes_on_reading_it(self, keys):
+        keys("one")
+        keys.path.chmod(0o640)
+        if os.getuid() == 0:
+            os.chown(keys.path, 65_534, 65_534)
+        before = keys.path.stat()
+        keys("two")
+        after = keys.path.stat()
+        assert (after.st_mode, after.st_uid, after.st_gid) == (before.st_mode, before.st_uid, before.st_gid)
+
+    def test_nobody_else_is_let_write_it(self, keys):
+        keys("one")
+        keys.path.chmod(0o666)
+        keys("two")
+        assert keys.path.stat().st_mode & 0o777 == 0o640
+
+
+class TestCertificates:
+    ENTRY = {"actor": "partner", "role": "operator"}  # noqa: RUF012
+
+    def door(self, path, **entry):
+        document = {"schema": "greentic.store-rbac.v1", "tokens": [], "certificates": [{**self.ENTRY, **entry}]}
+        path.write_text(json.dumps(document))
+        return GuardedDoor(path, wall=lambda: 1_000.0)
+
+    def admitted(self, door, *names, until=2_000.0):
+        scope = {"type": "http", "headers": [], "client": ("x", 1), "state": {"peer": Peer(frozenset(names), until)}}
+        try:
+            return door.admit(Request(scope)).user
+        except Unauthenticated:
+            return None
+
+    def test_a_subject_is_the_whole_of_it(self, tmp_path):
+        door = self.door(tmp_path / "t.json", subject="CN=partner,O=Acme\\, Inc")
+        assert self.admitted(door, "CN=partner,O=Acme\\, Inc") == "partner"
+        assert self.admitted(door, "CN=partner,O=Acme", "CN=partner", "san DNS:partner") is None
+
+    @pytest.mark.parametrize(
+        "entry", [{"subject": ""}, {"subject": " "}, {"subject": "/CN=partner"}, {"san": ""}, {"san": "partner"}]
+    )
+    def test_what_names_nobody_is_refused(self, tmp_path, entry):
+        with pytest.raises(GreenticError):
+            self.door(tmp_path / "t.json", **entry)
+
+    def test_it_counts_until_its_end_however_long_the_connection(self, tmp_path):
+        door = self.door(tmp_path / "t.json", san="URI:spiffe://corp/ci")
+        assert self.admitted(door, "san URI:spiffe://corp/ci") == "partner"
+        assert self.admitted(door, "san URI:spiffe://corp/ci", until=1_000.0) is None

@@ -1,8 +1,9 @@
 """Group commit: what waits to be written is written together, by one transaction and one sync.
 
 Work waits in lanes: one for all environments, or one for each where the database lets them be written side by side.
-A lane is served by one thread at a time, which takes all that waits there. While it waits for the disk, the next group
-gathers. Nobody is told anything before the group is durable.
+A lane is served by one thread at a time, which takes what waits there, of each environment in turn, so that nobody who
+sends much holds up others. While it waits for the disk, the next group gathers. Nobody is told anything before the
+group is durable.
 """
 
 from __future__ import annotations
@@ -31,8 +32,42 @@ class Waiting:
     future: Future[Any] = field(default_factory=Future)
 
 
-Serve = Callable[[str, Sequence[Waiting]], None]
-"""(lane, what waited there): carries all of it out and settles every future; raises nothing."""
+class _Queue:
+    """What waits in a lane: of one environment in order, of several in turn."""
+
+    def __init__(self) -> None:
+        self._by_environment: dict[str, deque[Waiting]] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._by_environment)
+
+    def put(self, waiting: Waiting) -> None:
+        """Behind what waits for the same environment."""
+        self._by_environment.setdefault(waiting.environment_id, deque()).append(waiting)
+
+    def take(self, most: int) -> list[Waiting]:
+        """Up to `most`, one of each environment and again; whoever is left over comes first the next time."""
+        taken: list[Waiting] = []
+        while self._by_environment and len(taken) < most:
+            name = next(iter(self._by_environment))
+            queue = self._by_environment.pop(name)
+            taken.append(queue.popleft())
+            if queue:
+                self._by_environment[name] = queue
+        return taken
+
+    def back(self, waiting: Sequence[Waiting]) -> None:
+        """What was taken and not carried out waits before all others."""
+        present, self._by_environment = self._by_environment, {}
+        for one in waiting:
+            self.put(one)
+        for name, queue in present.items():
+            self._by_environment.setdefault(name, deque()).extend(queue)
+
+
+Serve = Callable[[str, Sequence[Waiting]], Sequence[Waiting]]
+"""(lane, what waited there): carries it out from the beginning for as long as a turn may take and settles the futures
+of what was carried out; what it answers waits on. Raises nothing."""
 
 
 class Lanes:
@@ -41,7 +76,7 @@ class Lanes:
     def __init__(self, serve: Serve, *, threads: int, name: str) -> None:
         self._serve = serve
         self._changed = threading.Condition()
-        self._waiting: dict[str, deque[Waiting]] = {}
+        self._waiting: dict[str, _Queue] = {}
         self._ready: deque[str] = deque()
         self._closed = False
         self._threads = [threading.Thread(target=self._run, name=f"{name}-{n}", daemon=True) for n in range(threads)]
@@ -55,10 +90,10 @@ class Lanes:
                 raise StoreError("the store was closed")
             queue = self._waiting.get(lane)
             if queue is None:
-                queue = self._waiting[lane] = deque()
+                queue = self._waiting[lane] = _Queue()
                 self._ready.append(lane)
                 self._changed.notify()
-            queue.append(waiting)
+            queue.put(waiting)
 
     def close(self) -> None:
         """Finish what waits, then end the threads."""
@@ -77,18 +112,20 @@ class Lanes:
                     self._changed.wait()
                 lane = self._ready.popleft()
                 queue = self._waiting[lane]
-                taken = [queue.popleft() for _ in range(min(len(queue), MOST))]
+                taken = queue.take(MOST)
             # From here on nobody can take anything back.
-            group = [one for one in taken if one.future.set_running_or_notify_cancel()]
+            group = [one for one in taken if one.future.running() or one.future.set_running_or_notify_cancel()]
+            left: Sequence[Waiting] = ()
             try:
                 if group:
-                    self._serve(lane, group)
+                    left = self._serve(lane, group)
             except BaseException as error:  # a fault of ours must not leave everybody waiting for ever
                 for one in group:
                     if not one.future.done():
                         one.future.set_exception(error)
             with self._changed:
-                if self._waiting[lane]:  # what came meanwhile; the other lanes first
+                queue.back(left)
+                if queue:  # what came meanwhile; the other lanes first
                     self._ready.append(lane)
                     self._changed.notify()
                 else:

@@ -66,6 +66,8 @@ _REMEMBERED = 1_024
 """Environments whose documents are kept in memory."""
 _PAUSES = (0.01, 0.05, 0.2, 0.5, 1.0)
 """Seconds between tries; the last is repeated."""
+_TURN_SECONDS = 0.1
+"""How long changes are gathered for one commit: who has a small one does not wait for all the large ones of others."""
 
 
 class SqlStore:
@@ -381,7 +383,7 @@ class SqlStore:
         """The attempt at the time of its turn: time went by while others had theirs."""
         return Attempt(attempt.command, attempt.fingerprint, attempt.decision, self.clock(), attempt.request)
 
-    def _serve(self, lane: str, group: Sequence[Waiting]) -> None:
+    def _serve(self, lane: str, group: Sequence[Waiting]) -> Sequence[Waiting]:
         deadline = time.monotonic() + self._patience
         pauses = iter(_PAUSES)
         certain = True
@@ -404,21 +406,25 @@ class SqlStore:
                 if len(group) > 1 and not isinstance(error, GreenticError):
                     for one in group:  # whatever it is that cannot be written, it stops nobody else
                         self._serve(lane, (one,))
-                    return
+                    return ()
                 ends = [(one, error) for one in group]
             for waiting, end in ends:
                 if isinstance(end, BaseException):
                     waiting.future.set_exception(end)
                 else:
                     waiting.future.set_result(end)
-            return
+            return group[len(ends) :]
 
     def _together(self, lane: str, group: Sequence[Waiting]) -> Sequence[tuple[Waiting, Any]]:
-        """Carry out a group in one transaction; who is told what, once it is durable."""
+        """Carry out a group in one transaction, or as much of it as fits into a turn; who is told what, once it is
+        durable."""
         ends: deque[tuple[Waiting, Any]] = deque()
+        end_of_turn = time.monotonic() + _TURN_SECONDS
         views: dict[str, View] = {}
         with self.database.writing(lane) as connection:
             for waiting in group:
+                if ends and time.monotonic() > end_of_turn:
+                    break
                 view = views.get(waiting.environment_id)
                 if view is None:
                     name = waiting.environment_id

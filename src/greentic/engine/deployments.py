@@ -13,6 +13,7 @@ from greentic.spec.lifecycle import Lifecycle
 from greentic.spec.payloads import AddDeploymentPayload, RemoveDeploymentPayload, UpdateDeploymentPayload
 from greentic.spec.revision import Revision
 from greentic.spec.rules import canonical_binding, deployment_violations, refuse
+from greentic.spec.spans import replaced
 
 
 def find(environment: Environment, deployment_id: str) -> BundleDeployment:
@@ -29,14 +30,8 @@ def find(environment: Environment, deployment_id: str) -> BundleDeployment:
 
 def replace(environment: Environment, deployment: BundleDeployment) -> Environment:
     """`environment` with the deployment of that id exchanged."""
-    return environment.model_copy(
-        update={
-            "bundles": tuple(
-                deployment if found.deployment_id == deployment.deployment_id else found
-                for found in environment.bundles
-            )
-        }
-    )
+    present = find(environment, deployment.deployment_id)
+    return environment.model_copy(update={"bundles": replaced(environment.bundles, present, deployment)})
 
 
 def add(environment: Environment, payload: AddDeploymentPayload, command: Command, now: str) -> Outcome:

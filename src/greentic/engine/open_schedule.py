@@ -5,6 +5,7 @@ from __future__ import annotations
 from greentic.spec.environment import Environment
 from greentic.spec.errors import Conflict
 from greentic.spec.schedule import ScheduleState, TrafficSchedule
+from greentic.spec.spans import replaced
 
 
 def find(environment: Environment, deployment_id: str) -> TrafficSchedule | None:
@@ -36,8 +37,9 @@ def told(schedule: TrafficSchedule) -> str:
 
 def put(environment: Environment, schedule: TrafficSchedule) -> Environment:
     """`environment` with `schedule` as its deployment's newest one."""
-    others = tuple(one for one in environment.traffic_schedules if one.deployment_id != schedule.deployment_id)
-    return environment.model_copy(update={"traffic_schedules": (*others, schedule)})
+    present, schedules = environment.schedule(schedule.deployment_id), environment.traffic_schedules
+    kept = (*schedules, schedule) if present is None else replaced(schedules, present, schedule)
+    return environment.model_copy(update={"traffic_schedules": kept})
 
 
 def ended(

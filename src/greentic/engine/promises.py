@@ -32,10 +32,9 @@ def entries(
     What was promised before is kept by every policy but grace, which may shorten it, and evict, which ends it.
     """
     before = {} if live is None else {entry.revision_id: entry for entry in live.entries}
-    reachable = {one.revision_id for one in environment.revisions if one.lifecycle in _REACHABLE}
     pin_seconds = environment.host_config.pin_seconds
     asked = dict(weights)
-    staying = [name for name in before if name not in asked and name in reachable]
+    staying = [name for name in before if name not in asked and _reachable(environment, name)]
     found = []
     for name, weight in (*weights, *((name, 0) for name in staying)):
         old = before.get(name)
@@ -49,6 +48,11 @@ def entries(
                 )
             )
     return tuple(found)
+
+
+def _reachable(environment: Environment, revision_id: str) -> bool:
+    revision = environment.revision(revision_id)
+    return revision is not None and revision.lifecycle in _REACHABLE
 
 
 def runs(entry: SplitEntry, now: str) -> bool:

@@ -9,11 +9,12 @@ from greentic.engine import deployments, open_schedule
 from greentic.engine.command import Command, Outcome
 from greentic.engine.promises import runs
 from greentic.spec.deployment import DeploymentStatus
-from greentic.spec.environment import Environment
+from greentic.spec.environment import REVISIONS_OF, Environment
 from greentic.spec.errors import AlreadyExists, Conflict, GateFailed, NotFound
 from greentic.spec.lifecycle import Lifecycle, allows
 from greentic.spec.payloads import RevisionPayload, StageRevisionPayload, WarmRevisionPayload
 from greentic.spec.revision import Revision
+from greentic.spec.spans import replaced
 
 
 def find(environment: Environment, revision_id: str) -> Revision:
@@ -54,7 +55,7 @@ def stage(environment: Environment, payload: StageRevisionPayload, command: Comm
             f"'{deployment.bundle_id}' is archived and takes no new revision",
             next_step=f"gtc op bundles update {deployment.bundle_id} --status active",
         )
-    sequences = (one.sequence for one in environment.revisions if one.deployment_id == deployment.deployment_id)
+    sequences = (one.sequence for one in environment.grouped(REVISIONS_OF).get(deployment.deployment_id, ()))
     revision = Revision(
         revision_id=payload.revision_id,
         env_id=environment.environment_id,
@@ -236,9 +237,7 @@ def _forgotten(environment: Environment, revision: Revision) -> Environment:
             "slots": tuple((count, index - (index > gone)) for count, index in split.slots),
         }
     )
-    return environment.model_copy(
-        update={"traffic_splits": tuple(kept if one is split else one for one in environment.traffic_splits)}
-    )
+    return environment.model_copy(update={"traffic_splits": replaced(environment.traffic_splits, split, kept)})
 
 
 def _moved(environment: Environment, revision: Revision, to: Lifecycle, **stamps: Any) -> Outcome:
@@ -252,13 +251,7 @@ def _moved(environment: Environment, revision: Revision, to: Lifecycle, **stamps
         raise Conflict(f"{label(revision)} cannot go from {revision.lifecycle} to {to}")
     changed = revision.model_copy(update={"lifecycle": to, **stamps})
     return Outcome(
-        environment.model_copy(
-            update={
-                "revisions": tuple(
-                    changed if one.revision_id == revision.revision_id else one for one in environment.revisions
-                )
-            }
-        ),
+        environment.model_copy(update={"revisions": replaced(environment.revisions, revision, changed)}),
         {"revision": changed.to_json(), "starting_lifecycle": revision.lifecycle.value},
     )
 

@@ -23,6 +23,7 @@ from greentic.spec.payloads import (
 )
 from greentic.spec.revision import Revision
 from greentic.spec.schedule import ScheduleState
+from greentic.spec.spans import replaced
 from greentic.spec.traffic import PinPolicy, ScheduleRef, TrafficSplit
 
 HISTORY_DEPTH = 32
@@ -165,9 +166,7 @@ def clear(environment: Environment, payload: ClearTrafficSplitPayload, command: 
         environment, deployment.deployment_id, ScheduleState.ABORTED, now, payload.updated_by, "the traffic was cleared"
     )
     generation = _next_generation(environment, deployment)
-    emptied = environment.model_copy(
-        update={"traffic_splits": tuple(split for split in environment.traffic_splits if split is not live)}
-    )
+    emptied = environment.model_copy(update={"traffic_splits": replaced(environment.traffic_splits, live)})
     stamped = deployment.model_copy(update={"traffic_generation": generation, "current_revisions": ()})
     return Outcome(
         _remember(deployments.replace(emptied, stamped), live),
@@ -218,11 +217,9 @@ def commit(
     )
     current = tuple(revision_id for revision_id, weight in weights if weight)
     stamped = deployment.model_copy(update={"traffic_generation": generation, "current_revisions": current})
-    others = tuple(found for found in environment.traffic_splits if found is not live)
-    position = len(others) if live is None else environment.traffic_splits.index(live)
-    changed = deployments.replace(environment, stamped).model_copy(
-        update={"traffic_splits": (*others[:position], split, *others[position:])}
-    )
+    present = environment.traffic_splits
+    splits = (*present, split) if live is None else replaced(present, live, split)
+    changed = deployments.replace(environment, stamped).model_copy(update={"traffic_splits": splits})
     result: dict[str, Any] = {
         "split": split.to_json(),
         "previous_generation": None if live is None else live.generation,
@@ -242,9 +239,17 @@ def _next_generation(environment: Environment, deployment: BundleDeployment) -> 
 
 
 def _remember(environment: Environment, split: TrafficSplit) -> Environment:
-    own = [*environment.history(split.deployment_id), split.model_copy(update={"previous_split_ref": None})]
-    others = tuple(found for found in environment.split_history if found.deployment_id != split.deployment_id)
-    return environment.model_copy(update={"split_history": (*others, *own[-HISTORY_DEPTH:])})
+    """`environment` with `split` in the history, after the others of its deployment: whatever stands around them stays
+    where it is, however long the history is."""
+    own, kept = environment.history(split.deployment_id), environment.split_history
+    kept = replaced(kept, own[-1], own[-1], _superseded(split)) if own else (*kept, _superseded(split))
+    for old in own[: len(own) + 1 - HISTORY_DEPTH] if len(own) >= HISTORY_DEPTH else ():
+        kept = replaced(kept, old)
+    return environment.model_copy(update={"split_history": kept})
+
+
+def _superseded(split: TrafficSplit) -> TrafficSplit:
+    return split.model_copy(update={"previous_split_ref": None})
 
 
 def _stash(split: TrafficSplit) -> str:
@@ -279,8 +284,7 @@ def checked(
 
 def _named(environment: Environment, revision_ids: Iterable[str]) -> list[Revision]:
     """The revisions of those ids, in that order; NotFound for the first that does not exist."""
-    known = {revision.revision_id: revision for revision in environment.revisions}
-    return [known.get(named) or revisions.find(environment, named) for named in revision_ids]
+    return [revisions.find(environment, named) for named in revision_ids]
 
 
 def _require_open(deployment: BundleDeployment) -> None:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
+from copy import copy
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, PrivateAttr
 
 from greentic.spec.capabilities import Slot
 from greentic.spec.deployment import BundleDeployment
 from greentic.spec.identifiers import BundleId, Counter, CustomerId, EndpointId, EnvironmentId, PackId, Timestamp
+from greentic.spec.indexes import Groups, Index, Indexes
 from greentic.spec.parsing import Document, Flag, Text, absent
 from greentic.spec.references import Descriptor, InstanceId, RelativePath, SecretUri
 from greentic.spec.revision import OMITTED, Revision
@@ -258,34 +260,58 @@ class Environment(Document):
     retired_policies: tuple[RetiredPolicy, ...] = Field(default=(), exclude_if=absent)
     traffic_schedules: tuple[TrafficSchedule, ...] = Field(default=(), exclude_if=absent)
 
+    _indexes: Indexes = PrivateAttr(default_factory=Indexes)
+
+    def __copy__(self) -> Environment:
+        copied = super().__copy__()
+        # Its own, or the old environment and the new one would move them to and fro between them.
+        copied._indexes = copy(self._indexes)
+        return copied
+
+    def grouped(self, index: Index) -> Groups:
+        """The elements of the list that `index` is over, by their keys."""
+        return self._indexes.groups(index, getattr(self, index.field))
+
     def deployment(self, deployment_id: str) -> BundleDeployment | None:
         """The deployment of that id, None when there is none."""
-        return next((found for found in self.bundles if found.deployment_id == deployment_id), None)
+        return self._first(DEPLOYMENTS, deployment_id)
 
     def revision(self, revision_id: str) -> Revision | None:
         """The revision of that id, None when there is none."""
-        return next((found for found in self.revisions if found.revision_id == revision_id), None)
+        return self._first(REVISIONS, revision_id)
 
     def revisions_of(self, deployment_id: str) -> tuple[Revision, ...]:
         """The deployment's revisions by sequence."""
-        found = (revision for revision in self.revisions if revision.deployment_id == deployment_id)
+        found = self.grouped(REVISIONS_OF).get(deployment_id, ())
         return tuple(sorted(found, key=lambda revision: revision.sequence))
 
     def split(self, deployment_id: str) -> TrafficSplit | None:
         """The deployment's live split, None when it has no traffic."""
-        return next((found for found in self.traffic_splits if found.deployment_id == deployment_id), None)
+        return self._first(SPLITS, deployment_id)
 
     def history(self, deployment_id: str) -> tuple[TrafficSplit, ...]:
         """The deployment's superseded splits, oldest first."""
-        return tuple(found for found in self.split_history if found.deployment_id == deployment_id)
+        return self.grouped(HISTORY).get(deployment_id, ())
 
     def schedule(self, deployment_id: str) -> TrafficSchedule | None:
         """The deployment's newest schedule, open or ended; None when it never had one."""
-        return next((found for found in self.traffic_schedules if found.deployment_id == deployment_id), None)
+        return self._first(SCHEDULES, deployment_id)
+
+    def _first(self, index: Index, key: str) -> Any:
+        found = self.grouped(index).get(key)
+        return None if found is None else found[0]
 
     def binding(self, slot: Slot) -> PackBinding | None:
         """What fills a single slot, None when nothing does."""
         return next((found for found in self.packs if found.slot is slot), None)
+
+
+DEPLOYMENTS = Index("bundles", lambda one: (one.deployment_id,))
+REVISIONS = Index("revisions", lambda one: (one.revision_id,))
+REVISIONS_OF = Index("revisions", lambda one: (one.deployment_id,))
+SPLITS = Index("traffic_splits", lambda one: (one.deployment_id,))
+HISTORY = Index("split_history", lambda one: (one.deployment_id,))
+SCHEDULES = Index("traffic_schedules", lambda one: (one.deployment_id,))
 
 
 def fresh(environment_id: str, name: str, **host: Any) -> Environment:

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from tests.property.strategies import Scene, rearranged, reference_environment
 
 from greentic.spec import rules
+from greentic.spec.element_rules import Violation
 from greentic.spec.environment import Environment, SupersededBinding
 from greentic.spec.parsing import parse
-from greentic.spec.rules import Violation
+from greentic.spec.touched_rules import broken_by, keeps
 
 
 def _environments() -> tuple[Environment, Environment]:
@@ -50,9 +51,9 @@ def test_what_is_found_is_what_every_rule_finds(data: st.DataObject) -> None:
         after = after.model_copy(update={"host_config": OTHER.host_config, "credentials_ref": "secret://other/key"})
     if data.draw(st.integers(0, 9)) == 0:
         after = after.model_copy(update={"environment_id": "other"})
-    found = rules.broken_by(before, after)
+    found = broken_by(before, after)
     assert Counter((one.rule, one.message) for one in found) == _naive(before, after)
-    event(f"broken: {bool(found)}")
+    event(f"broken: {bool(found)}, seen from what was touched: {not keeps(before, after)}")
     everything: list[Violation] = list(rules.violations(after))
     assert all(one in everything for one in found)
 

@@ -7,12 +7,13 @@ from collections.abc import Iterable
 from greentic.engine import policies
 from greentic.engine.command import Command, Outcome
 from greentic.spec.deployment import BundleDeployment, DeploymentStatus
+from greentic.spec.element_rules import canonical_binding, deployment_violations
 from greentic.spec.environment import Environment, RetiredPolicy
 from greentic.spec.errors import AlreadyExists, Conflict, NotFound
 from greentic.spec.lifecycle import Lifecycle
 from greentic.spec.payloads import AddDeploymentPayload, RemoveDeploymentPayload, UpdateDeploymentPayload
 from greentic.spec.revision import Revision
-from greentic.spec.rules import canonical_binding, deployment_violations, refuse
+from greentic.spec.rules import refuse
 from greentic.spec.spans import replaced
 
 

@@ -13,6 +13,7 @@ from greentic.spec import rules, verbs
 from greentic.spec.environment import Environment
 from greentic.spec.errors import InvalidArgument, NotFound
 from greentic.spec.parsing import Payload, malformed
+from greentic.spec.touched_rules import broken_by
 
 Carrier = Callable[[Any, Any, Command, str], Outcome]
 
@@ -110,7 +111,7 @@ def transition(environment: Environment | None, command: Command, now: str) -> O
     except ValidationError as error:
         raise malformed(f"what '{command.noun} {command.verb}' would record", error) from None
     if outcome.changed:
-        rules.refuse(rules.broken_by(environment, outcome.environment))
+        rules.refuse(broken_by(environment, outcome.environment))
     return outcome
 
 

@@ -10,6 +10,7 @@ from greentic.operations.context import Context
 from greentic.operations.following import follow
 from greentic.spec import identifiers
 from greentic.spec.deployment import BundleDeployment, DeploymentStatus, Overrides, RevenueShare, RouteBinding
+from greentic.spec.element_rules import canonical_host, canonical_prefix
 from greentic.spec.environment import Environment
 from greentic.spec.errors import InvalidArgument
 from greentic.spec.payloads import (
@@ -18,7 +19,6 @@ from greentic.spec.payloads import (
     RemoveDeploymentPayload,
     UpdateDeploymentPayload,
 )
-from greentic.spec.rules import canonical_host, canonical_prefix
 from greentic.store.contract import Applied
 
 LOCAL_CUSTOMER = "local-dev"

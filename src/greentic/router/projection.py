@@ -7,11 +7,11 @@ from math import ceil
 from typing import Any
 
 from greentic.spec.deployment import BundleDeployment, DeploymentStatus
+from greentic.spec.element_rules import canonical_host, canonical_prefix
 from greentic.spec.environment import Environment
 from greentic.spec.identifiers import unix_seconds
 from greentic.spec.lifecycle import Lifecycle
 from greentic.spec.revision import Revision
-from greentic.spec.rules import canonical_host, canonical_prefix
 from greentic.spec.traffic import SplitEntry
 
 _LISTED = frozenset({Lifecycle.READY, Lifecycle.DRAINING})

@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Iterator
 
 from greentic.spec.capabilities import Slot
+from greentic.spec.element_rules import Violation
 from greentic.spec.environment import Environment, ExtensionBinding, PackBinding
-from greentic.spec.rules import Violation
 
 Key = tuple[Slot, str, str]
 """(slot, path, instance): what generations of one binding share. Path and instance are empty for slots bound once."""

@@ -8,11 +8,11 @@ from typing import Literal
 
 from pydantic import Field
 
+from greentic.spec.element_rules import Violation
 from greentic.spec.identifiers import EnvironmentId, Timestamp
 from greentic.spec.parsing import Document, Text
 from greentic.spec.references import Descriptor, RelativePath, SecretRef, SecretUri
 from greentic.spec.revision import OMITTED
-from greentic.spec.rules import Violation
 
 
 class Mode(StrEnum):

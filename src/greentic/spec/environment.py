@@ -274,11 +274,13 @@ class Environment(Document):
 
     def deployment(self, deployment_id: str) -> BundleDeployment | None:
         """The deployment of that id, None when there is none."""
-        return self._first(DEPLOYMENTS, deployment_id)
+        found: BundleDeployment | None = self._first(DEPLOYMENTS, deployment_id)
+        return found
 
     def revision(self, revision_id: str) -> Revision | None:
         """The revision of that id, None when there is none."""
-        return self._first(REVISIONS, revision_id)
+        found: Revision | None = self._first(REVISIONS, revision_id)
+        return found
 
     def revisions_of(self, deployment_id: str) -> tuple[Revision, ...]:
         """The deployment's revisions by sequence."""
@@ -287,7 +289,8 @@ class Environment(Document):
 
     def split(self, deployment_id: str) -> TrafficSplit | None:
         """The deployment's live split, None when it has no traffic."""
-        return self._first(SPLITS, deployment_id)
+        found: TrafficSplit | None = self._first(SPLITS, deployment_id)
+        return found
 
     def history(self, deployment_id: str) -> tuple[TrafficSplit, ...]:
         """The deployment's superseded splits, oldest first."""
@@ -295,7 +298,8 @@ class Environment(Document):
 
     def schedule(self, deployment_id: str) -> TrafficSchedule | None:
         """The deployment's newest schedule, open or ended; None when it never had one."""
-        return self._first(SCHEDULES, deployment_id)
+        found: TrafficSchedule | None = self._first(SCHEDULES, deployment_id)
+        return found
 
     def _first(self, index: Index, key: str) -> Any:
         found = self.grouped(index).get(key)

@@ -11,10 +11,10 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from typing import Any
 
 from greentic.spec.capabilities import Slot
+from greentic.spec.element_rules import canonical_host, canonical_prefix, deployment_violations
 from greentic.spec.errors import InvalidArgument
 from greentic.spec.identifiers import BASIS_POINTS
 from greentic.spec.manifest_text import Path
-from greentic.spec.rules import canonical_host, canonical_prefix, deployment_violations
 from greentic.spec.secrets import SecretAddress, canonical_team
 from greentic.spec.weights import parse_share
 

@@ -7,10 +7,10 @@ from typing import Literal
 
 from pydantic import ConfigDict, Field
 
+from greentic.spec.element_rules import Violation
 from greentic.spec.identifiers import BundleId, EnvironmentId, PackId
 from greentic.spec.parsing import Document, Json, Text
 from greentic.spec.references import SecretUri
-from greentic.spec.rules import Violation
 
 
 class PackConfigInput(Document):

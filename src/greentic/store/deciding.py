@@ -13,6 +13,7 @@ from greentic.spec import rules
 from greentic.spec.environment import Environment
 from greentic.spec.errors import Conflict, InvalidArgument, NotFound
 from greentic.spec.integrity import digest
+from greentic.spec.touched_rules import broken_by
 from greentic.store.companions import Companions
 from greentic.store.contract import Authorize, Complete, Decision, Files, Request, Stored, Transition
 from greentic.store.events import Attempt
@@ -98,7 +99,7 @@ def refuse_unfit(attempt: Attempt, decided: Decided, before: Environment | None,
     environment = decided.outcome.environment
     if not checked:
         # The engine's own refuses what breaks a rule; a backup was the state once, whatever rules say today.
-        rules.refuse(rules.broken_by(before, environment))
+        rules.refuse(broken_by(before, environment))
     if environment.environment_id != attempt.command.environment_id:
         raise InvalidArgument(
             f"the command is for '{attempt.command.environment_id}', its environment is '{environment.environment_id}'"

@@ -13,6 +13,7 @@ from greentic.spec import rules
 from greentic.spec.environment import Environment
 from greentic.spec.errors import SpecViolation
 from greentic.spec.parsing import parse
+from greentic.spec.touched_rules import broken_by
 
 Document = dict[str, Any]
 OTHER = "01J0000000000000000000000X"
@@ -327,8 +328,8 @@ def test_a_broken_environment_can_be_mended_but_not_broken_further() -> None:
     document = copy.deepcopy(SOUND)
     document["bundles"][1]["route_binding"] = document["bundles"][0]["route_binding"]
     broken = parse(Environment, document, "it")
-    assert [one.rule for one in rules.broken_by(None, broken)] == ["OverlappingRoute"]
-    assert rules.broken_by(broken, broken) == []
+    assert [one.rule for one in broken_by(None, broken)] == ["OverlappingRoute"]
+    assert broken_by(broken, broken) == []
     scene = Scene()
     scene.current = broken
     second = document["bundles"][1]["deployment_id"]

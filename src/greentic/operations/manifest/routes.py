@@ -11,8 +11,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from greentic.spec.deployment import BundleDeployment, DeploymentStatus, RouteBinding
+from greentic.spec.element_rules import canonical_binding, canonical_host, canonical_prefix
 from greentic.spec.errors import Conflict
-from greentic.spec.rules import canonical_binding, canonical_host, canonical_prefix
 
 Claim = tuple[str, str]
 """(host, prefix); an empty host is every host."""

@@ -25,6 +25,7 @@ def _environments() -> tuple[Environment, Environment]:
     old, new = scene.ready(deployment, 2)
     scene.dial(deployment, {old: 10_000})
     scene.dial(deployment, {old: 9_000, new: 1_000})
+    scene.dial(deployment, {old: 8_000, new: 2_000})
     scene.do("bundles update", deployment_id=deployment, config_overrides={"hello": {"a": 1}})
     one = scene.environment
     past = [SupersededBinding.model_validate(binding.to_json()) for binding in one.packs]

@@ -5,12 +5,15 @@ from __future__ import annotations
 import copy
 import pickle
 from collections import Counter
+from collections.abc import Iterator
+from itertools import combinations_with_replacement
 from typing import Any
 
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
-from tests.property.strategies import rearranged, scenes
-from tests.property.test_spec_rules_broken import ONE, OTHER, _naive
+from tests.property.strategies import Scene, rearranged, scenes
+from tests.property.test_spec_rules_broken import ONE as BASE
+from tests.property.test_spec_rules_broken import OTHER, _naive
 
 from greentic.engine.deployments import replace
 from greentic.spec import environment as spec
@@ -19,22 +22,41 @@ from greentic.spec.deployment import DeploymentStatus, RouteBinding
 from greentic.spec.environment import Environment
 from greentic.spec.indexes import Index
 from greentic.spec.lifecycle import Lifecycle
+from greentic.spec.revision import PackListEntry
 from greentic.spec.spans import span
 
+
+def _scene() -> Environment:
+    """BASE with deployments about which one thing alone can be wrong."""
+    scene = Scene()
+    scene.current, scene.minted = BASE, 1_000
+    for customer in ("globex", "third"):
+        scene.deploy("bare", customer)
+    scene.deploy("linked", "globex")
+    lone = scene.deploy("lone", "globex")
+    scene.ready(lone)
+    scene.do("bundles update", deployment_id=lone, config_overrides={"hello": {"a": 1}})
+    endpoint, *others = scene.environment.messaging_endpoints
+    linked = endpoint.model_copy(update={"linked_bundles": (*endpoint.linked_bundles, "linked")})
+    return scene.environment.model_copy(update={"messaging_endpoints": (linked, *others)})
+
+
+ONE = _scene()
 INDEXES: dict[str, Index] = {
     name: found for module in (spec, touched_rules) for name, found in vars(module).items() if isinstance(found, Index)
 }
-IDS = sorted({one.deployment_id for one in ONE.bundles} | {"01J00000000000000000000NEW"})
-REVISIONS = sorted({one.revision_id for one in ONE.revisions} | {"01J00000000000000000000REV"})
+IDS = sorted({one.deployment_id for one in BASE.bundles} | {"01J00000000000000000000NEW"})
+REVISIONS = sorted({one.revision_id for one in BASE.revisions} | {"01J00000000000000000000REV"})
 FIELDS: dict[str, dict[str, list[Any]]] = {
     "bundles": {
         "deployment_id": IDS,
-        "bundle_id": ["web", "helpdesk"],
+        "bundle_id": ["web", "helpdesk", "bare"],
         "customer_id": ["globex", "local-dev"],
         "status": list(DeploymentStatus),
         "env_id": ["local", "other"],
         "route_binding": [
             RouteBinding(path_prefixes=("/a",)),
+            RouteBinding(hosts=("a.example",), path_prefixes=("/a",)),
             RouteBinding(hosts=("a.example",), path_prefixes=("/a", "/a/")),
             RouteBinding(hosts=("*",)),
         ],
@@ -49,7 +71,7 @@ FIELDS: dict[str, dict[str, list[Any]]] = {
         "env_id": ["local", "other"],
         "sequence": [1, 2, 3],
         "lifecycle": list(Lifecycle),
-        "pack_list": [()],
+        "pack_list": [(), (PackListEntry(pack_id="another", version="1.0.0", digest="sha256:00"),)],
     },
     "traffic_splits": {
         "deployment_id": IDS,
@@ -124,7 +146,7 @@ def test_indexes_say_what_the_lists_say(data: st.DataObject) -> None:
 
 
 @given(st.data())
-@settings(deadline=None, max_examples=1_000)
+@settings(deadline=None, max_examples=500)
 def test_what_touched_elements_keep_is_kept(data: st.DataObject) -> None:
     before = data.draw(edited(data.draw(edited(ONE))))
     after = data.draw(edited(before))
@@ -133,6 +155,46 @@ def test_what_touched_elements_keep_is_kept(data: st.DataObject) -> None:
     event(f"kept: {kept}, broken: {bool(whole)}, broken before: {bool(_naive(ONE, before))}")
     assert not (kept and whole)
     assert Counter((one.rule, one.message) for one in touched_rules.broken_by(before, after)) == whole
+
+
+def variants() -> Iterator[Environment]:
+    """ONE with one element changed in one or two fields, or taken out."""
+    for name, fields in FIELDS.items():
+        elements = getattr(ONE, name)
+        values = [{field: value} for field, choices in fields.items() for value in choices]
+        for place, element in enumerate(elements):
+            yield ONE.model_copy(update={name: (*elements[:place], *elements[place + 1 :])})
+            for one, other in combinations_with_replacement(values, 2):
+                fresh = element.model_copy(update={**one, **other})
+                yield ONE.model_copy(update={name: (*elements[:place], fresh, *elements[place + 1 :])})
+
+
+def test_whatever_one_element_breaks_is_seen() -> None:
+    broken: Counter[str] = Counter()
+    for changed in variants():
+        found = _naive(ONE, changed)
+        broken.update({rule for rule, _ in found})
+        assert not (found and touched_rules.keeps(ONE, changed)), found
+    assert broken.keys() >= {
+        "AlreadyDeployed",
+        "BundleRevisionWrongBundle",
+        "BundleRevisionWrongDeployment",
+        "ConfigOverridePackNotInRevisions",
+        "DuplicateDeployment",
+        "DuplicateGeneration",
+        "DuplicateRevision",
+        "DuplicateSequence",
+        "EnvIdMismatch",
+        "HistoryOrder",
+        "MessagingEndpointBundleNotLinked",
+        "OverlappingRoute",
+        "SlotTable",
+        "SplitDeploymentBundleMismatch",
+        "SplitRevisionWrongBundle",
+        "SplitRevisionWrongDeployment",
+        "UnknownDeployment",
+        "UnknownRevision",
+    }, "the variants are rich enough to show it"
 
 
 @given(scenes())

@@ -45,6 +45,7 @@ _CURRENT = Index("bundles", lambda one: {*one.current_revisions})
 _SEQUENCES = Index("revisions", lambda one: ((one.deployment_id, one.sequence),))
 _NAMED = Index("traffic_splits", lambda one: {entry.revision_id for entry in one.entries})
 _GENERATIONS = Index("split_history", lambda one: ((one.deployment_id, one.generation),))
+_LINKED = Index("messaging_endpoints", lambda one: {*one.linked_bundles})
 _ENDPOINTS = Index("messaging_endpoints", lambda one: (one.endpoint_id,))
 _PROVIDERS = Index("messaging_endpoints", lambda one: ((one.provider_type, one.provider_id),))
 
@@ -133,10 +134,7 @@ class _Look:
             if any(len(after.grouped(_ROUTES).get(route, ())) > 1 for route in routes_of(one)):
                 yield _UNSURE
         for one in touched.gone:
-            twins = after.grouped(DEPLOYMENTS).get(one.deployment_id, ())
-            if len(twins) > 1 or (not twins and any(self._dependents(one.deployment_id))):
-                yield _UNSURE
-            if after.messaging_endpoints and one.bundle_id not in after.grouped(_BUNDLES):
+            if one.bundle_id not in after.grouped(_BUNDLES) and one.bundle_id in after.grouped(_LINKED):
                 yield _UNSURE
         yield from self._parameters()
 
@@ -150,17 +148,13 @@ class _Look:
                     yield from override_violations(one, "", packs_of(self._after.grouped(REVISIONS_OF).get(name, ())))
 
     def _other_deployments(self) -> list[str]:
-        """The ids of the deployments that came, or that are now of another bundle."""
+        """The ids of the deployments that came or went, or that are now of another bundle."""
         touched = self._touched["bundles"]
         names = dict.fromkeys(one.deployment_id for one in (*touched.come, *touched.gone))
         return [name for name in names if self._bundle_of(self._before, name) != self._bundle_of(self._after, name)]
 
     def _bundle_of(self, environment: Environment, deployment_id: str) -> list[str]:
         return [one.bundle_id for one in environment.grouped(DEPLOYMENTS).get(deployment_id, ())]
-
-    def _dependents(self, deployment_id: str) -> Iterator[bool]:
-        for index in (REVISIONS_OF, SPLITS, HISTORY, SCHEDULES):
-            yield deployment_id in self._after.grouped(index)
 
     def _revisions(self, moved: Iterable[str]) -> Iterator[Violation]:
         after, touched = self._after, self._touched["revisions"]

@@ -14,6 +14,7 @@ from greentic.store.sql import rows
 from greentic.store.sql.rows import State
 
 REFERENCE = reference_environment()
+STRIDE = rows._STRIDE
 
 
 class Table:
@@ -42,6 +43,14 @@ class Table:
             for (section, position, generation), data in sorted(self.rows.items(), key=lambda row: row[0])
             if above < generation <= upto
         ]
+
+    def check_newest(self) -> None:
+        """The newest state is read back from the rows."""
+        state, number = self.states[-1], len(self.states)
+        read = rows.assembled(
+            self.select(0, number), number, state.stored.etag, state.stored.environment.environment_id
+        )
+        assert (read.stored, read.sections) == (state.stored, state.sections)
 
     def check(self) -> None:
         """Every state is read back from the rows, and from each state before it."""
@@ -111,21 +120,40 @@ class TestHowLittleIsWritten:
     def test_one_more(self, table: Table) -> None:
         old = table.states[-1].stored.environment.revisions
         fresh = old[0].model_copy(update={"sequence": 5_000})
-        assert self.changed(table, (*old, fresh)) == [("revisions", 1_001)]
+        assert self.changed(table, (*old, fresh)) == [("revisions", 1_001 * STRIDE)]
 
     def test_another_in_its_place(self, table: Table) -> None:
         old = table.states[-1].stored.environment.revisions
         fresh = old[0].model_copy(update={"sequence": 5_000})
-        assert self.changed(table, (*old[:500], fresh, *old[501:])) == [("revisions", 501)]
+        assert self.changed(table, (*old[:500], fresh, *old[501:])) == [("revisions", 501 * STRIDE)]
 
     def test_one_less(self, table: Table) -> None:
         old = table.states[-1].stored.environment.revisions
-        assert self.changed(table, (*old[:500], *old[501:])) == [("revisions", 501)]
+        assert self.changed(table, (*old[:500], *old[501:])) == [("revisions", 501 * STRIDE)]
 
     def test_the_first_goes_and_one_is_added(self, table: Table) -> None:
         old = table.states[-1].stored.environment.revisions
         fresh = old[0].model_copy(update={"sequence": 5_000})
-        assert self.changed(table, (*old[1:], fresh)) == [("revisions", 1), ("revisions", 1_001)]
+        assert self.changed(table, (*old[1:], fresh)) == [("revisions", STRIDE), ("revisions", 1_001 * STRIDE)]
+
+    def test_one_more_between_two(self, table: Table) -> None:
+        fresh = table.states[-1].stored.environment.revisions[0]
+        for number in range(1, 40):
+            old = table.states[-1].stored.environment.revisions
+            wanted = [("revisions", 500 * STRIDE + number * 2**16)]
+            one = fresh.model_copy(update={"sequence": 5_000 + number})
+            assert self.changed(table, (*old[: 499 + number], one, *old[499 + number :])) == wanted
+        table.check_newest()
+
+    def test_where_no_room_is_left_the_list_is_numbered_anew(self, table: Table) -> None:
+        fresh = table.states[-1].stored.environment.revisions[0]
+        most = 0
+        for number in range(40):
+            old = table.states[-1].stored.environment.revisions
+            one = fresh.model_copy(update={"sequence": 5_000 + number})
+            most = max(most, len(self.changed(table, (*old[:500], one, *old[500:]))))
+        assert most > 500
+        table.check_newest()
 
     def test_another_order_is_numbered_anew(self, table: Table) -> None:
         old = table.states[-1].stored.environment.revisions

@@ -1,9 +1,9 @@
 """How an environment's document is kept in rows, and how its etag is found without writing all of it anew.
 
-The members of the document stand in one row, the elements of its long lists in a row each, at a position that they keep
-(positions grow; they need not be without gaps). A change inserts the rows that it changed under its generation and
-touches no other: the state of a generation is, for each position, the newest row that is not younger. A row without
-data says that the element is gone.
+The members of the document stand in one row, the elements of its long lists in a row each, at a place that they keep.
+Positions grow, with gaps between them in which there is room for what is put between two elements. A change inserts the
+rows that it changed under its generation and touches no other: the state of a generation is, for each position, the
+newest row that is not younger. A row without data says that the element is gone.
 
 The etag is the SHA-256 of the whole canonical JSON. Its text is not kept in one piece: it is hashed piece by piece in
 the order of its keys, and the state of the hash is remembered before each piece. The next etag begins with the first
@@ -27,6 +27,7 @@ from greentic.spec.environment import Environment
 from greentic.spec.errors import CorruptDocument, GreenticError, SpecViolation
 from greentic.spec.integrity import canonical_json
 from greentic.spec.parsing import parse, problems
+from greentic.spec.spans import span
 from greentic.store.contract import Stored
 from greentic.store.document import unhurried_collector
 from greentic.store.layout import SECTIONS
@@ -35,6 +36,10 @@ MEMBERS = ""
 """The section of the row that holds the members."""
 _BLOCK = 128
 """Elements that are hashed as one piece."""
+_STRIDE = 2**32
+"""How far apart elements stand that are numbered anew or added at the end: room between them for what comes later."""
+_STEP = 2**16
+"""How far from the one before an element is put between two, where there is room: more tends to come after it."""
 _EMPTY = {
     name: b'"%s":[]' % name.encode() for name in ("bundles", "messaging_endpoints", "revisions", "traffic_splits")
 }
@@ -86,12 +91,13 @@ class Change:
 class Hashed:
     """The etag of a document, and what is needed to find that of the next one sooner."""
 
-    __slots__ = ("_marks", "_pieces", "etag")
+    __slots__ = ("_marks", "_pieces", "_texts", "etag")
 
     def __init__(self, members: Mapping[str, bytes], sections: Mapping[str, Section], before: Hashed | None) -> None:
         pieces = list(_pieces(members, sections))
         marks: list[Any] = []
         known = [] if before is None else before._pieces
+        texts: dict[Piece, bytes] = {} if before is None else before._texts
         same = 0
         for piece, old in zip(pieces, known, strict=False):
             if piece != old:  # tuples of the same objects compare without looking into them
@@ -102,10 +108,16 @@ class Hashed:
             current = marks.pop().copy()
         else:
             current = hashlib.sha256()
+        self._texts: dict[Piece, bytes] = {piece: texts[piece] for piece in pieces[:same] if piece in texts}
         for piece in pieces[same:]:
             marks.append(current)
             current = current.copy()
-            current.update(piece if isinstance(piece, bytes) else b",".join(piece))
+            if isinstance(piece, bytes):
+                current.update(piece)
+            else:
+                # Joined once: what follows a change is hashed anew each time, and mostly the same.
+                text = self._texts[piece] = texts.get(piece) or b",".join(piece)
+                current.update(text)
         marks.append(current)
         self._pieces: list[Piece] = pieces
         self._marks: list[Any] = marks
@@ -148,27 +160,26 @@ def change(environment: Environment, before: State | None) -> Change:
 
     An element that is the very object that stood in `before` is neither checked nor written again.
     """
-    kept: dict[str, dict[int, Line]] = {}
+    edits: dict[str, _Edit] = {}
     added: dict[str, tuple[Any, ...]] = {}
     for name in SECTIONS:
         elements = getattr(environment, name)
         old = () if before is None else getattr(before.stored.environment, name)
-        if elements is old:
+        if before is not None and elements is old:
             added[name] = ()
             continue
-        known = {} if before is None else _lines_of(old, elements, before.sections[name].lines)
-        kept[name] = known
-        added[name] = tuple(one for one in elements if id(one) not in known) if known else tuple(elements)
+        edit = edits[name] = _edit(old, elements, _NONE if before is None else before.sections[name])
+        added[name] = tuple(one for one in edit.elements if id(one) not in edit.known)
     try:
         values = environment.model_copy(update=added).model_dump(mode="json", warnings="error")
         parse(Environment, values, "the environment after the change")
         sections = {} if before is None else dict(before.sections)
         rows: list[Row] = []
-        for name, known in kept.items():
+        for name, edit in edits.items():
             fresh_lines = iter([canonical_json(value) for value in values.get(name, ())])
-            lines = tuple(known.get(id(one)) or next(fresh_lines) for one in getattr(environment, name))
+            lines = tuple(edit.known.get(id(one)) or next(fresh_lines) for one in edit.elements)
             old_section = _NONE if before is None else before.sections[name]
-            sections[name], found = _placed(name, lines, old_section)
+            sections[name], found = _placed(name, lines, old_section, edit.head, edit.tail)
             rows += found
         for name in SECTIONS:
             sections.setdefault(name, _NONE)
@@ -182,34 +193,50 @@ def change(environment: Environment, before: State | None) -> Change:
     return Change(written, sections, hashed, tuple(rows))
 
 
-def _lines_of(old: tuple[Any, ...], new: tuple[Any, ...], lines: tuple[Line, ...]) -> dict[int, Line]:
-    """By identity, the lines of those elements of `new` that stood in `old`."""
-    wanted = set(map(id, new))
-    return {id(one): line for one, line in zip(old, lines, strict=True) if id(one) in wanted}
+@dataclass(frozen=True, slots=True)
+class _Edit:
+    """What a change did to a list: `elements` stand now between the first `head` and the last `tail`, which are as they
+    were. `known` are the lines of those among them that stood between these before, by the element's identity."""
+
+    head: int
+    tail: int
+    elements: tuple[Any, ...]
+    known: Mapping[int, Line]
 
 
-def _placed(name: str, lines: tuple[Line, ...], old: Section) -> tuple[Section, list[Row]]:
-    """The section with `lines`, and the rows to insert.
+def _edit(old: tuple[Any, ...], new: tuple[Any, ...], section: Section) -> _Edit:
+    head, tail = span(old, new)
+    between = slice(head, len(old) - tail)
+    known = {id(one): line for one, line in zip(old[between], section.lines[between], strict=True)}
+    return _Edit(head, tail, new[head : len(new) - tail], known)
 
-    What stays keeps its position. What is new gets that of what it replaces, or one after the last; when there is no
-    room between two that stay, the list is numbered anew.
+
+def _placed(name: str, lines: tuple[Line, ...], old: Section, head: int, tail: int) -> tuple[Section, list[Row]]:
+    """The section with `lines` between its first `head` and its last `tail`, and the rows to insert.
+
+    What stays keeps its position. What is new gets that of what it replaces, or one after the last, or one in the gap
+    between two that stay; when that has no room left, the list is numbered anew.
     """
-    head = _same(lines, old.lines)
-    tail = _same(lines[head:][::-1], old.lines[head:][::-1])
-    middle, places = lines[head : len(lines) - tail], old.positions[head : len(old.positions) - tail]
-    floor = old.positions[head - 1] if head else 0
-    ceiling = old.positions[len(old.positions) - tail] if tail else None
     gone = old.lines[head : len(old.lines) - tail]
+    alike = _same(lines, gone)
+    ending = _same(lines[alike:][::-1], gone[alike:][::-1])
+    middle, gone = lines[alike : len(lines) - ending], gone[alike : len(gone) - ending]
+    head, tail = head + alike, tail + ending
+    end = len(old.lines) - tail
+    places = old.positions[head:end]
+    floor = old.positions[head - 1] if head else 0
+    ceiling = old.positions[end] if tail else None
     found = _fitted(middle, dict(zip(gone, places, strict=True)), places, floor, ceiling)
+    whole = (*old.lines[:head], *middle, *old.lines[end:])
     if found is None:
-        positions = tuple(range(1, 1 + len(lines)))
-        was, now = dict(zip(old.positions, old.lines, strict=True)), dict(zip(positions, lines, strict=True))
+        positions = tuple(range(_STRIDE, _STRIDE * (1 + len(whole)), _STRIDE))
+        was, now = dict(zip(old.positions, old.lines, strict=True)), dict(zip(positions, whole, strict=True))
     else:
-        positions = (*old.positions[:head], *found, *old.positions[len(old.positions) - tail :])
+        positions = (*old.positions[:head], *found, *old.positions[end:])
         was, now = dict(zip(places, gone, strict=True)), dict(zip(found, middle, strict=True))
     rows: list[Row] = [(name, place, line) for place, line in now.items() if was.get(place) != line]
     rows += [(name, place, None) for place in was.keys() - now.keys()]
-    return Section(lines, positions), rows
+    return Section(whole, positions), rows
 
 
 def _fitted(
@@ -240,8 +267,9 @@ def _between(count: int, places: tuple[int, ...], low: int, high: int | None) ->
         return spots[:count]
     if high is None:
         after = spots[-1] if spots else low
-        return [*spots, *range(after + 1, after + 1 + count - len(spots))]
-    return range(low + 1, low + 1 + count) if high - low > count else None
+        return [*spots, *range(after + _STRIDE, after + _STRIDE * (1 + count - len(spots)), _STRIDE)]
+    step = min(_STEP, (high - low) // (count + 1))
+    return range(low + step, low + step * count + 1, step) if step else None
 
 
 def _same(one: tuple[Line, ...], other: tuple[Line, ...]) -> int:

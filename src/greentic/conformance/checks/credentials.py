@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 
-from greentic.conformance.bundles import SICK
+from greentic.conformance.bundles import HEALTHY, SICK
 from greentic.conformance.checking import check, expect
+from greentic.conformance.recorded import Recorded
 from greentic.conformance.scene import host
 from greentic.conformance.stage import Stage, refused
+from greentic.operations.context import desired
 from greentic.spec.errors import NotImplementedYet
 
 
@@ -35,7 +37,7 @@ async def no_secret_shown(stage: Stage) -> str:
     told = {f"{one.kind} {one.name}": one.text for one in await stage.things()}
     told["progress"] = "\n".join(stage.said)
     told["observation"] = repr(await stage.observe())
-    told["error"] = complaint  # the audit log takes the words of errors
+    told["error"] = complaint
     told["plan"] = repr(await stage.deployer.plan(desired))
     with contextlib.suppress(NotImplementedYet):  # a deployer may do without these two
         told["explanation"] = repr(await stage.deployer.explain(desired, answer.headers.get("x-request-id", "none")))
@@ -48,6 +50,28 @@ async def no_secret_shown(stage: Stage) -> str:
     await stage.deployer.stop(desired, stage.say)
     characters = sum(map(len, told.values()))
     return f"{len(secrets)} secrets not found in {len(told)} places, {characters} characters"
+
+
+@check("credentials", "brings no secret into what the store keeps of a life: document, ledger, audit log")
+async def no_secret_recorded(stage: Stage) -> str:
+    recorded = Recorded(stage)
+    deployment = recorded.deployment("one")
+    await recorded.live(deployment, HEALTHY)
+    await recorded.live(deployment, HEALTHY, "2.0.0")
+    token = await recorded.preview("one", "v1")
+    await recorded.retire("one", "v1")
+    await refused(recorded.live(deployment, SICK), ("gate-failed", "timeout"), "deploying a sick one")
+    kept = recorded.files()
+    written = {"environment.json", "audit/events.jsonl"} <= set(kept) and any(
+        name.startswith("ledger/") for name in kept
+    )
+    expect(written, f"the store has written only {', '.join(sorted(kept))}")
+    secrets = (*stage.bench.secrets(), token)
+    for name, text in kept.items():
+        for number, secret in enumerate(secrets):
+            expect(secret not in text, f"the secret number {number} stands in the store's {name}")
+    await stage.deployer.stop(desired(recorded.context.store.load(recorded.environment_id)), stage.say)
+    return f"{len(secrets)} secrets not found in {len(kept)} files of the store after two deploys, a failed one, an end"
 
 
 @check("credentials", "hands a worker nothing secret that is the operator's or the routers'")

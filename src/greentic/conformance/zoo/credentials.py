@@ -69,13 +69,24 @@ class SpeaksTheSecret(PlainDeployer):
 
 @caught_by("credentials.no-secret-shown")
 class ComplainsWithTheSecret(PlainDeployer):
-    """Names the operator's secret in an error, which the audit log would keep."""
+    """Names the operator's secret in an error."""
 
     async def warm_revision(self, desired: DesiredState, revision_id: str, progress: Progress = silent) -> None:
         try:
             await super().warm_revision(desired, revision_id, progress)
         except GateFailed as error:
             raise GateFailed(f"{error.message} (signed in as {self.operator['CONFORMANCE_TOKEN']})") from None
+
+
+@caught_by("credentials.no-secret-recorded")
+class FailsWithTheSecret(PlainDeployer):
+    """Gives the operator's secret as the reason of a failed gate, which is recorded."""
+
+    async def warm_revision(self, desired: DesiredState, revision_id: str, progress: Progress = silent) -> None:
+        try:
+            await super().warm_revision(desired, revision_id, progress)
+        except GateFailed as error:
+            raise GateFailed(f"{self.operator['CONFORMANCE_TOKEN']}: {error.message}") from None
 
 
 @caught_by("credentials.worker-is-clean")

@@ -85,7 +85,7 @@ def _tell(match: Any) -> None:
     _row("when", f"{match['ended_at']} on {match['router']}, for {match['peer']}")
     deployment, revision = match["deployment"], match["revision"]
     if deployment is None:
-        _row("served by", f"the router itself: {match['error']}")
+        _row("served by", f"the router itself: {match['error'] or 'whether it is ready'}")
         return
     customer = f" ({deployment['customer_id']})" if deployment["customer_id"] else ""
     where = f"{deployment['bundle_id']}{customer}, generation {deployment['generation']}"

@@ -37,12 +37,8 @@ class Process:
         """What the loop calls instead of `callback`."""
         if self.frozen:
             self._backlog.append((context, callback, arguments))
-        elif self.alive:
-            callback(*arguments)
         else:
-            # Its tasks end; what a timer finds ended already is nobody's failure.
-            with contextlib.suppress(Exception):
-                callback(*arguments)
+            callback(*arguments)
 
     def call(self, callback: Callable[..., Any], *arguments: Any) -> Any:
         """Call as this process."""
@@ -71,7 +67,10 @@ class Process:
                 call()
             for task in tuple(self.tasks):
                 task.cancel()
-            # A task that was to go on when it was frozen learns only so that it is cancelled.
+            # A task that was to go on when it was frozen learns only so that it is cancelled; nothing else happens.
+            self._backlog = [
+                kept for kept in self._backlog if isinstance(getattr(kept[1], "__self__", 0), asyncio.Task)
+            ]
             self.thaw()
 
 

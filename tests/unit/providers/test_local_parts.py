@@ -20,6 +20,7 @@ import pytest
 from greentic.envpacks.deployer import DesiredState, Observation, RevisionObservation
 from greentic.envpacks.registry import Registry
 from greentic.providers.local import address, desired, keys, listening, lock, survivors, wire
+from greentic.providers.local.instance import Tables
 from greentic.providers.local.layout import Layout, write_private
 from greentic.router.table import RoutingTable
 from greentic.spec import errors
@@ -302,3 +303,15 @@ class TestEntryPoints:
         )
         found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
         assert found.stdout.split() == []
+
+
+def test_a_router_that_is_late_does_not_take_its_successors_back() -> None:
+    older, newer = {"version": 6}, {"version": 7}
+    tables = Tables()
+    for table in (older, newer):
+        tables.offer(table)
+    tables.taken(newer)
+    tables.taken(older)  # from one that was frozen meanwhile
+    assert tables.good is newer, (
+        "a process that begins with the older table would serve it behind a receipt for the newer"
+    )

@@ -86,6 +86,11 @@ class Tables:
             self.newest = table
             self._change.tell()
 
+    def taken(self, table: dict[str, Any]) -> None:
+        """A router serves `table`. One that was held up may say so late: who begins must not begin behind a receipt."""
+        if self.good is None or int(table["version"]) > int(self.good["version"]):
+            self.good = table
+
     async def newer(self, version: int) -> dict[str, Any]:
         """Wait for a table newer than `version`."""
         while self.newest is None or self.version <= version:
@@ -309,7 +314,7 @@ class Instance:
             given = int(table["version"])
             try:
                 await self._configure(table, phase())
-                tables.good = table
+                tables.taken(table)
             except SpecViolation as error:
                 self.refused = (given, error)
                 self._given.event("table-refused", router=self.name, version=given, reason=error.message)

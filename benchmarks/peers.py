@@ -28,9 +28,9 @@ http {{ access_log off; keepalive_requests 1000000000; keepalive_timeout 75s; se
   server {{ listen 127.0.0.1:{port} backlog=1024; root {folder}/files; }} }}
 """
 NGINX_PROXY = """
-daemon off; worker_processes 1; pid {folder}/proxy.pid; error_log stderr error;
+daemon off; worker_processes 1; pid {folder}/{name}.pid; error_log stderr error;
 events {{ worker_connections 4096; }}
-http {{ access_log off; keepalive_requests 1000000000; {temp}
+http {{ access_log {log}; keepalive_requests 1000000000; {temp}
   upstream workers {{ server 127.0.0.1:{upstream}; keepalive 256; keepalive_requests 1000000000; }}
   server {{ listen 127.0.0.1:{port} backlog=1024;
     location / {{ proxy_pass http://workers; proxy_http_version 1.1; proxy_set_header Connection "";
@@ -122,12 +122,12 @@ def cpu_seconds(pid: int | None) -> float | None:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def nginx(folder: Path, name: str, template: str, **values: int) -> list[str]:
+def nginx(folder: Path, name: str, template: str, **values: int | str) -> list[str]:
     temp = " ".join(
         f"{kind}_temp_path {folder}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     )
     path = folder / f"{name}.conf"
-    path.write_text(template.format(folder=folder, temp=temp, **values))
+    path.write_text(template.format(folder=folder, name=name, temp=temp, **values))
     return [tool("nginx") or "nginx", "-p", str(folder), "-c", str(path), "-e", "stderr"]
 
 

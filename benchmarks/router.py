@@ -3,9 +3,9 @@
 Rounds are interleaved: every peer is measured once per round, and the median over rounds is reported, so that a noisy
 neighbour harms all alike. Trust the ratios. Everything listens on 127.0.0.1 and ends with the run.
 
-Peers: `direct` (no proxy), `nginx` and `haproxy` (no selection), `rules` (HAProxy with the router's selection rules,
-see haproxy-rules.cfg), `router`. Then the router by itself, beside a plain one of the same run: with larger tables,
-with the access log, scraped every second, and with requests that name a session.
+Peers: `direct` (no proxy), `nginx` (with an access log too) and `haproxy` (no selection), `rules` (HAProxy with the
+router's selection rules, see haproxy-rules.cfg), `router`. Then the router by itself, beside a plain one of the same
+run: with larger tables, with the access log, scraped every second, and with requests that name a session.
 """
 
 from __future__ import annotations
@@ -208,9 +208,12 @@ def _peers(stack: contextlib.ExitStack, folder: Path, upstream: int, missing: li
     """The peers, the router last."""
     peers = [Peer("direct", upstream, None)]
     if "nginx" not in missing:
-        port = free_port()
-        process = stack.enter_context(running(nginx(folder, "proxy", NGINX_PROXY, port=port, upstream=upstream), port))
-        peers.append(Peer("nginx", port, worker_pid(process)))
+        # The same fields as the router's line, more or less, and written in pieces, as the router does.
+        for name, log in (("nginx", "off"), ("nginx+log", f"{folder}/nginx.log combined buffer=64k flush=1s")):
+            port = free_port()
+            command = nginx(folder, name, NGINX_PROXY, port=port, upstream=upstream, log=log)
+            process = stack.enter_context(running(command, port))
+            peers.append(Peer(name, port, worker_pid(process)))
     if (haproxy := tool("haproxy")) is not None:
         port = free_port()
         (folder / "haproxy.cfg").write_text(HAPROXY.format(port=port, upstream=upstream))
@@ -255,10 +258,14 @@ def print_table(samples: list[Sample], bodies: list[str], connections: int) -> N
     """Medians over the rounds (of rates the least and the greatest too), with ratios and the p50 added at one
     connection.
     """
-    names = [name for name in ("direct", "nginx", "haproxy", "rules", "router") if any(s.peer == name for s in samples)]
+    names = [
+        name
+        for name in ("direct", "nginx", "nginx+log", "haproxy", "rules", "router")
+        if any(s.peer == name for s in samples)
+    ]
     others = [name for name in ("nginx", "haproxy", "rules") if name in names]
     print(
-        f"\n{'body':9} {'peer':8} {'req/s':>7} {'least–most':>13} {'p50 ms':>7} {'p99 ms':>7} {'CPU µs':>7}"
+        f"\n{'body':9} {'peer':9} {'req/s':>7} {'least–most':>13} {'p50 ms':>7} {'p99 ms':>7} {'CPU µs':>7}"
         + "".join(f" {'of ' + name:>10}" for name in others)
         + f" {'added p50 ms at 1':>18} {'errors':>7}"
     )
@@ -270,7 +277,7 @@ def print_table(samples: list[Sample], bodies: list[str], connections: int) -> N
             errors = sum(s.errors for s in samples if (s.peer, s.body) == (peer, body))
             ratios = [rate / _middle(samples, other, body, connections, "rate") for other in others]
             print(
-                f"{body:9} {peer:8} {rate:7.0f} {f'{min(rates):.0f}–{max(rates):.0f}':>13}"
+                f"{body:9} {peer:9} {rate:7.0f} {f'{min(rates):.0f}–{max(rates):.0f}':>13}"
                 f" {_middle(samples, peer, body, connections, 'p50_ms'):7.2f}"
                 f" {_middle(samples, peer, body, connections, 'p99_ms'):7.2f}"
                 f" {_middle(samples, peer, body, connections, 'cpu_us'):7.1f}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from greentic.router.cookie import MAX_AGE_SECONDS, CookieMint
 from greentic.router.keys import Hash, Verified
@@ -21,6 +22,8 @@ from greentic.router.table import SLOTS, DeploymentRow, RoutingTable
 from greentic.router.trust import Trust
 
 _DIGEST_BYTES = 16
+_DIGESTS = 4096
+"""Remembered by one process."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +54,10 @@ class CompiledRevision:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """Signed texts that were verified with the keys of a table."""
+    """Signed texts that were verified with the keys of a table, and cookies that were made with them for sessions."""
 
     cookies: Verified[Pin] = field(default_factory=Verified)
+    issued: Verified[bytes] = field(default_factory=Verified)
     previews: Verified[Preview] = field(default_factory=Verified)
     trusts: Verified[Trust] = field(default_factory=Verified)
 
@@ -101,15 +105,11 @@ class CompiledDeployment:
         """16 bytes that stand for `key` in this deployment, the same on every router; nobody without the slot secret
         can tell them.
         """
-        state = self.hasher.copy()
-        state.update(key)
-        return state.digest()
+        return _digest(self.hasher, key)
 
     def slot_of(self, key: bytes) -> int:
         """The slot of `key`: uniform over all slots (the bias of the remainder is below 10^-15)."""
-        state = self.hasher.copy()
-        state.update(key)
-        return int.from_bytes(state.digest()[:8]) % SLOTS
+        return int.from_bytes(_digest(self.hasher, key)[:8]) % SLOTS
 
     def held(self, pin: Pin, now: float) -> CompiledRevision | None:
         """The revision that `pin` promises when the promise holds at `now` (unix seconds)."""
@@ -129,9 +129,12 @@ class CompiledDeployment:
         }
         return {**self.open, **longer}
 
-    def cookie_line(self, promise: Pin, *, secure: bool) -> bytes:
-        """The header line (`Set-Cookie: …`, no line end) that gives a visitor the cookie of `promise`."""
-        return self.cookie_start + self.mint.issue(promise) + self._end(self.cookie_end, secure=secure)
+    def cookie_line(self, promise: Pin, *, secure: bool, again: bool = False) -> bytes:
+        """The header line (`Set-Cookie: …`, no line end) that gives a visitor the cookie of `promise`; `again`: the
+        promise was made before, to a session.
+        """
+        value = self.mint.issue_again(promise) if again else self.mint.issue(promise)
+        return self.cookie_start + value + self._end(self.cookie_end, secure=secure)
 
     def preview_line(self, token: bytes, *, secure: bool) -> bytes:
         """The header line that makes a browser keep a preview token."""
@@ -161,6 +164,14 @@ class CompiledTable:
             f"deployment {deployment.deployment_id}: {host or 'any host'} {prefix} belongs to an earlier deployment"
             for deployment, host, prefix in self.matcher.shadowed
         ]
+
+
+@lru_cache(_DIGESTS)
+def _digest(hasher: Hash, key: bytes) -> bytes:
+    """What `hasher` makes of `key`: a session asks for its slot and its pin with every request."""
+    state = hasher.copy()
+    state.update(key)
+    return state.digest()
 
 
 def compile_table(table: RoutingTable, previous: CompiledTable | None = None) -> CompiledTable:
@@ -239,6 +250,7 @@ def _compile_deployment(
             generation=row.generation,
             revision_ids=tuple(revision.revision_id for revision in row.revisions),
             known=known.cookies,
+            issued=known.issued,
         ),
         known=known,
         hasher=hashlib.blake2b(identifier + b"\0", key=table.slot_secret, digest_size=_DIGEST_BYTES),

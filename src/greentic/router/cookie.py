@@ -34,6 +34,7 @@ class CookieMint:
         "_env_id",
         "_generation",
         "_heads",
+        "_issued",
         "_key",
         "_known",
         "_ring",
@@ -52,8 +53,11 @@ class CookieMint:
         generation: int,
         revision_ids: tuple[str, ...],
         known: Verified[Pin] | None = None,
+        issued: Verified[bytes] | None = None,
     ) -> None:
+        """`known` and `issued`: cookies that were read and made with the same ring, of any deployment."""
         self._known = known if known is not None else Verified()
+        self._issued = issued if issued is not None else Verified()
         self._ring = ring
         self._key: SigningKey = ring.active
         self._env_id = env_id
@@ -86,6 +90,15 @@ class CookieMint:
         head, begun = known or self._head(revision_id, generation)
         tail = encode(b'"x":%d,"s":%d}' % (expires, slot))
         return b"%b%b.%b" % (head, tail, encode(self._key.sign(tail, begun)))
+
+    def issue_again(self, pin: Pin) -> bytes:
+        """`issue` of a promise that is made with every response to a session: signed once."""
+        key = (self._scope, pin)
+        value = self._issued.get(key)
+        if value is None:
+            value = self.issue(pin)
+            self._issued.add(key, value)
+        return value
 
     def read(self, value: bytes) -> Pin | None:
         """The pin of `value`; None when it is not a genuine cookie of this environment, tenant and

@@ -449,7 +449,8 @@ class Exchange:
         tally.pins.given(promise.expires)
         if former is not None:
             gateway.tally(former.revision_id).pins.returned(former.expires)
-        return self.deployment.cookie_line(promise, secure=self.caller.secure)
+        again = decision.session is not None
+        return self.deployment.cookie_line(promise, secure=self.caller.secure, again=again)
 
     def response_tail(self, trailers: list[bytes]) -> bytes:
         """What follows the last byte of the body."""

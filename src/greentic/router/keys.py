@@ -22,7 +22,10 @@ T = TypeVar("T")
 
 
 class Hash(Protocol):
-    """A hash that goes on (`hashlib` names no type for it)."""
+    """A hash that goes on (`hashlib` names no type for it), the same one as no other."""
+
+    def __hash__(self) -> int:
+        """By identity."""
 
     def copy(self) -> Hash:
         """Another that stands where this one stands."""
@@ -112,7 +115,8 @@ class KeyRing:
 
 
 class Verified(Generic[T]):
-    """What signed texts that were verified already say: a visitor sends the same one with every request.
+    """What signed texts that were verified already say: a visitor sends the same one with every request. And, the other
+    way round, the texts that were made: a session gets the same one with every response.
 
     Only genuine ones are kept, at most VERIFIED_LIMIT, and no longer than the ring that verified them. The key holds
     the whole text and everything else that it was verified for.

@@ -13,7 +13,7 @@ import pytest
 from greentic.router.compiled import compile_table
 from greentic.router.cookie import CookieMint
 from greentic.router.frames import FRAME_LIMIT, FrameReader, encode_frame
-from greentic.router.keys import KeyRing, SigningKey, decode, encode
+from greentic.router.keys import VERIFIED_LIMIT, KeyRing, SigningKey, Verified, decode, encode
 from greentic.router.limits import Limits
 from greentic.router.matching import AmbiguousPath, Matcher, normalise_host, resolve
 from greentic.router.pins import Pin
@@ -94,6 +94,23 @@ def test_a_cookie_reads_back_and_survives_a_rotation() -> None:
         assert pin is not None
         assert (pin.revision_id, pin.generation, pin.expires, pin.slot) == ("R1", 5, 1_900_000_000, 9_999)
     assert mint_of(KeyRing((SigningKey("k1", bytes(32)),))).read(value) is None
+
+
+def test_a_cookie_that_was_issued_before_is_issued_again() -> None:
+    """Whatever deployments share the memory of it, and however many promises there are."""
+    issued: Verified[bytes] = Verified()
+    mints = [mint_of(issued=issued), mint_of(issued=issued, deployment_id="D2"), mint_of(issued=issued, tenant="b")]
+    pins = [Pin("R1", 5, 1_900_000_000, 1), Pin("R1", 5, 1_900_000_000, 2), Pin("R2", 4, 1_900_000_000, 1)]
+    for _ in range(2):
+        for one in mints:
+            for pin in pins:
+                assert one.issue_again(pin) == one.issue(pin)
+                assert one.read(one.issue_again(pin)) == pin
+    one = mints[0]
+    assert one.issue_again(pins[0]) is one.issue_again(pins[0])
+    for slot in range(VERIFIED_LIMIT + 10):
+        one.issue_again(Pin("R1", 5, 1_900_000_000, slot))
+        assert len(issued._said) <= VERIFIED_LIMIT
 
 
 def signed(facts: Any) -> bytes:

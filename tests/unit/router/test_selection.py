@@ -339,6 +339,20 @@ def test_no_token_is_one_of_another_kind() -> None:
     assert select(compiled(), RING, Facts(revision_cookie=grant), NOW).reason == "sequence"
 
 
+def test_a_key_has_its_own_digest_in_each_deployment_and_under_each_secret() -> None:
+    rows = document()
+    rows["deployments"].append({**rows["deployments"][0], "deployment_id": "D2"})
+    rows["deployments"][1]["revisions"] = [
+        {**one, "revision_id": "S" + one["revision_id"]} for one in rows["deployments"][0]["revisions"]
+    ]
+    tables = [compile_table(RoutingTable.parse(rows)) for _ in range(2)]
+    rows["keys"]["slots"] = base64.b64encode(bytes(range(32))).decode()
+    tables.append(compile_table(RoutingTable.parse(rows)))
+    digests = [[one.digest(b"sx") for one in table.deployments.values()] for table in tables]
+    assert digests[0] == digests[1]
+    assert len({digest for row in digests for digest in row}) == 4
+
+
 # Nothing forged selects, nothing forged fails
 
 

@@ -197,6 +197,7 @@ def _pasted(gathered: Gathered, wishes: Wishes) -> Gathered:
 async def _carry_out(
     context: Context, source: Source, gathered: Gathered, planned: Plan, claims: Claims
 ) -> list[dict[str, Any]]:
+    from greentic.operations.manifest import ahead
     from greentic.operations.manifest.guarded import Guarded
     from greentic.operations.manifest.performing import Performer  # heavy, and a run without changes needs it not
 
@@ -207,14 +208,15 @@ async def _carry_out(
     performer = Performer(replace(own, store=guarded), own, name, gathered.values)
     receipts: list[dict[str, Any]] = []
     marked = False
-    for step in planned.changes:
+    for run in ahead.runs(planned.changes):
         if not marked and folder.is_dir():
             # Before the first change: what a run declares is its own even if it never ends.
             _mark(folder, _removed(gathered, planned))
             _claim(source, gathered, folder, claims.joined(gathered.recorded.mine))
             marked = True
-        receipts += await performer.perform(step)
-        context.progress(f"{step.kind} {step.key}: {_DONE[step.action].replace('as they were', 'nothing')}")
+        for step in await performer.record_ahead(run):
+            receipts += await performer.perform(step)
+            context.progress(f"{step.kind} {step.key}: {_DONE[step.action].replace('as they were', 'nothing')}")
     if folder.is_dir():
         _claim(source, gathered, folder, claims)
         (folder / UNFINISHED).unlink(missing_ok=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,6 +22,7 @@ from greentic.operations import (
 )
 from greentic.operations.context import Context, desired
 from greentic.operations.following import change_host
+from greentic.operations.manifest import ahead
 from greentic.operations.manifest.plan import Step
 from greentic.operations.manifest.reading import require_value
 from greentic.operations.manifest.tasks import (
@@ -46,9 +47,8 @@ from greentic.operations.manifest.tasks import (
 from greentic.spec.capabilities import Slot
 from greentic.spec.endpoints import RemoveMessagingEndpointPayload
 from greentic.spec.environment import Environment
-from greentic.spec.errors import Conflict, NotFound
+from greentic.spec.errors import GreenticError, NotFound
 from greentic.spec.lifecycle import Lifecycle
-from greentic.spec.payloads import StageRevisionPayload
 from greentic.spec.revision import Revision
 from greentic.spec.weights import format_share
 
@@ -125,13 +125,26 @@ class Performer:
             context.apply(self.environment_id, ENDPOINT, "remove", payload, step="remove")
         context.apply(self.environment_id, ENDPOINT, "add", task.payload)
 
+    async def record_ahead(self, run: Sequence[Step]) -> tuple[Step, ...]:
+        """Record at once what the steps of `run` record; those that have more to do, to be gone on with."""
+        if sum(not isinstance(step.task, MoveTraffic) for step in run) < 2:
+            return tuple(run)
+        recorded = ahead.record(self.context, self.unguarded.store, self.environment_id, run)
+        if any(isinstance(step.task, Deploy | MoveTraffic) for step in run):
+            return tuple(run)
+        if recorded:
+            await _publish(self.context, self.context.store.load(self.environment_id).environment, self.environment_id)
+        return tuple(run[recorded:])
+
     async def _deploy(self, context: Context, task: Deploy) -> None:
         name = self.environment_id
-        if task.add is not None:
+        # What is there was recorded ahead of this step, or by a run that died: the ids are out of the plan.
+        present = context.store.load(name).environment
+        if task.add is not None and present.deployment(task.add.deployment_id) is None:
             context.apply(name, "bundles", "add", task.add, step="add", complete=revenue.signing(name))
         for bring in task.revisions:
             context.progress(f"{task.deployment.bundle_id} {bring.label}: " + _doing(bring))
-            if bring.lifecycle is None:
+            if bring.lifecycle is None and present.revision(bring.revision_id) is None:
                 self._stage(context, task, bring)
             revision = self._revision(context, bring.revision_id)
             part = context.with_key(bring.revision_id)
@@ -145,36 +158,12 @@ class Performer:
 
     def _stage(self, context: Context, task: Deploy, bring: Bring) -> None:
         """As `revisions.freeze`, of exactly the artifact that was planned, under the id that was planned."""
-        assert bring.archive is not None
-        stored = context.store.load(self.environment_id)
-        if stored.environment.revision(bring.revision_id) is not None:
-            return
-        folder = context.store.artifacts(self.environment_id)
-        prepared = artifacts.prepare(
-            folder, stored.environment, bring.revision_id, bring.archive, task.deployment.config_overrides
-        )
+        payload = ahead.staged(context, self.environment_id, task, bring)
         try:
-            if prepared.digest != bring.digest:
-                raise Conflict(
-                    f"{bring.archive} is not the file that was planned any more",
-                    details={"expected": bring.digest, "actual": prepared.digest},
-                    next_step="plan again",
-                )
-            payload = StageRevisionPayload(
-                revision_id=bring.revision_id,
-                deployment_id=task.deployment.deployment_id,
-                bundle_digest=prepared.digest,
-                bundle_source_uri=bring.source_uri,
-                pack_list=prepared.pack_list,
-                pack_list_lock_ref=prepared.lock_ref,
-                pack_config_refs=prepared.config_refs,
-                config_digest=prepared.config_digest,
-                drain_seconds=bring.drain_seconds,
-                display_version=prepared.version,
-            )
             context.apply(self.environment_id, "revisions", "stage", payload, step=f"{bring.revision_id}:stage")
-        except BaseException:
-            artifacts.discard(folder, bring.revision_id)
+        except GreenticError as error:
+            if ahead.surely_not(error):
+                artifacts.discard(context.store.artifacts(self.environment_id), bring.revision_id)
             raise
 
     async def _move(self, context: Context, deployment_id: str, weights: Mapping[str, int]) -> dict[str, Any]:

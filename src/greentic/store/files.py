@@ -450,7 +450,7 @@ class FilesStore:
         expected: Precondition,
         complete: Complete | None,
     ) -> _Answer:
-        with document.unhurried_collector():
+        with document.unhurried_collector(0 if record is None else len(record.raw)):
             return self._decided(attempt, record, transition, expected, complete)
 
     def _decided(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import weakref
 
 import pytest
 
@@ -10,6 +12,7 @@ from greentic.engine.command import Outcome
 from greentic.spec.environment import fresh
 from greentic.spec.errors import Conflict, CorruptDocument, InvalidArgument, SpecViolation
 from greentic.spec.integrity import digest
+from greentic.store import document
 from greentic.store.conformance import WALK
 from greentic.store.files import FilesStore
 from greentic.store.restoring import FolderBackups
@@ -175,3 +178,34 @@ def test_an_answer_does_not_share_state_with_the_engine(store, path):
     assert applied.result == {"list": [1]}
     with pytest.raises(Conflict):
         store.apply(WALK.create(key="other"))
+
+
+class TestTheCollector:
+    """Reading a large document puts the collector off, and never for ever."""
+
+    class Ring:
+        def __init__(self) -> None:
+            self.own = self
+
+    def test_is_not_disturbed_by_a_small_document(self) -> None:
+        with document.unhurried_collector(1_000):
+            assert gc.isenabled()
+
+    def test_rests_while_a_large_one_is_read_and_finds_garbage_all_the_same(self) -> None:
+        rings = []
+        for _ in range(document._PUT_OFF + 1):
+            with document.unhurried_collector(document._LARGE):
+                assert not gc.isenabled()
+                rings.append(weakref.ref(self.Ring()))
+            assert gc.isenabled()
+            assert not gc.get_freeze_count()
+        assert sum(ring() is not None for ring in rings) <= document._PUT_OFF, "made old unseen, and collected since"
+
+    def test_stays_off_for_those_who_turned_it_off(self) -> None:
+        gc.disable()
+        try:
+            with document.unhurried_collector(document._LARGE):
+                pass
+            assert not gc.isenabled()
+        finally:
+            gc.enable()

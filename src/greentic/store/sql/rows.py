@@ -325,7 +325,8 @@ def _state(
         hashed = Hashed(_with_empty(_members(values)), sections, None if before is None else before.hashed)
         if hashed.etag != etag:
             raise CorruptDocument(f"its digest is {hashed.etag}, it was written with {etag}")
-        with unhurried_collector():
+        read = 0 if before is not None else sum(len(line) for section in sections.values() for line in section.lines)
+        with unhurried_collector(read):
             environment = _environment(values, sections, before)
     except GreenticError as error:
         raise corrupt(environment_id, error.message) from None

@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from urllib.parse import quote
 
 from greentic.spec.deployment import DeploymentStatus, RouteBinding
+from greentic.spec.element_rules import canonical_prefix
 from greentic.spec.environment import Environment
 from greentic.spec.payloads import AddDeploymentPayload
-from greentic.spec.rules import canonical_prefix
 
 
 def routed(environment: Environment, payload: AddDeploymentPayload) -> AddDeploymentPayload:

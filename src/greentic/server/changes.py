@@ -63,11 +63,14 @@ async def _handle(desk: Desk, verb: Verb, said: Words | None, request: Request) 
     key, if_match = exchange.idempotency_key(request), exchange.if_match(request)
     generation = exchange.expected_generation(request)
     rehearsed = exchange.rehearsed(request, possible=said is None)
-    value = await desk.body(request) if said is None or said.body.model_fields else None
-    if said is None:
-        asked_id, change = _ours(verb, environment_id, value, key, principal, request)
-    else:
-        asked_id, change = _theirs(verb, said, environment_id, value, key, principal, request)
+
+    def read(value: Any) -> tuple[str, _Change]:
+        if said is None:
+            return _ours(verb, environment_id, value, key, principal, request)
+        return _theirs(verb, said, environment_id, value, key, principal, request)
+
+    without_body = said is not None and not said.body.model_fields
+    asked_id, change = read(None) if without_body else await desk.read(request, read)
     if environment_id is None:
         await _allow(desk, principal, verb, asked_id, request)
     if isinstance(change.command.payload, ApplyChangesPayload):

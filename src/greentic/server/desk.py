@@ -106,17 +106,18 @@ class Desk:
         await self.in_thread(self.store.probe)
         self._probed = self.clock()
 
-    async def body(self, request: Request, limit: int | None = None) -> Any:
-        """The JSON values of a body of `limit` bytes at most, `max_body` if None. Large ones are read one after the
-        other: while one is, nobody else is answered, and others may want something in between."""
+    async def read(self, request: Request, work: Callable[[Any], Value], limit: int | None = None) -> Value:
+        """What `work` makes of the JSON values of a body of `limit` bytes at most, `max_body` if None.
+
+        Large ones are worked on in a thread, one after the other: nobody else waits for a second while that takes one.
+        """
         data = await exchange.json_content(request, self.max_body if limit is None else limit)
         if len(data) <= LARGE_BYTES:
-            return exchange.json_of(data)
+            return work(exchange.json_of(data))
         if self._large is None:
             self._large = asyncio.Lock()
         async with self._large:
-            await asyncio.sleep(0)
-            return exchange.json_of(data)
+            return await self.in_thread(lambda: work(exchange.json_of(data)))
 
     def context(self, principal: Principal) -> Context:
         """The surroundings of an operation on behalf of `principal`."""

@@ -10,8 +10,9 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
+from pydantic import BaseModel
 from starlette.concurrency import iterate_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
@@ -137,6 +138,7 @@ class _Asked:
     key: str
 
 
+Model = TypeVar("Model", bound=BaseModel)
 Result = Callable[[Settled], Any]
 Target = Mapping[str, Any]
 
@@ -165,8 +167,7 @@ class Keeping:
     async def complete(self, operation: Operation, request: Request) -> Response:
         """Record how a reconciliation ended; one that failed stands as such in the audit log."""
         asked = await self._asked(operation, request)
-        value = await self._desk.body(request)
-        read = parse_payload(ReconcileCompletionRequest, value, "the body")
+        value, read = await self._desk.read(request, partial(_parsed, ReconcileCompletionRequest))
         told = read.to_json()
         perform = partial(self._maintained, operation, asked, lambda _files: {"recorded": True}, None)
         failure = None
@@ -183,8 +184,7 @@ class Keeping:
             raise InvalidArgument(f"'{noun[:64]} {verb[:64]}' is not done elsewhere and recorded here")
         named = replace(operation, noun=noun, verb=verb)
         asked = await self._asked(named, request)
-        value = await self._desk.body(request)
-        read = parse_payload(EvidenceRequest, value, "the body")
+        value, read = await self._desk.read(request, partial(_parsed, EvidenceRequest))
         reported: GreenticError | None = None
         if read.phase == "intent":
             reported = _Announced("it is about to be done on the caller's machine; what came of it is told later")
@@ -272,8 +272,9 @@ class Keeping:
     async def restore(self, operation: Operation, request: Request) -> Response:
         """Make a backup the present state. Where that cannot be trusted, its generation alone is what can be named."""
         asked, kept = await self._asked(operation, request), self._backups()
-        value = await self._desk.body(request)
-        read = parse_payload(RestoreRequest, _upper_id(value), "the body")
+        value, read = await self._desk.read(
+            request, lambda given: (given, _parsed(RestoreRequest, _upper_id(given))[1])
+        )
         if not read.precondition.conditional:
             raise PreconditionRequired("a restoration names the state that it replaces: if_match, expected_generation")
         generation, if_match = read.precondition.expected_generation, read.precondition.if_match
@@ -301,8 +302,7 @@ class Keeping:
     async def import_(self, operation: Operation, request: Request) -> Response:
         """Make an environment of an exported backup."""
         asked, kept = await self._asked(operation, request), self._backups()
-        value = await self._desk.body(request, MAX_ARTIFACT_BYTES)
-        read = await self._desk.in_thread(partial(parse_payload, ImportRequest, value, "the body"))
+        value, read = await self._desk.read(request, partial(_parsed, ImportRequest), MAX_ARTIFACT_BYTES)
         brings = await self._desk.in_thread(partial(_brings_trust, read.artifact))
         await self._require_custody(operation, asked, request, "artifact", brings=brings)
         perform = partial(
@@ -322,8 +322,7 @@ class Keeping:
     async def accept(self, operation: Operation, request: Request) -> Response:
         """Make a mended document the present state of an environment that cannot be trusted."""
         asked, kept = await self._asked(operation, request), self._backups()
-        value = await self._desk.body(request, MAX_ARTIFACT_BYTES)
-        document = parse_payload(Environment, value.get("environment") if isinstance(value, dict) else None, "the body")
+        value, document = await self._desk.read(request, _document, MAX_ARTIFACT_BYTES)
         if document.environment_id != asked.environment_id:
             raise InvalidArgument("the document is of another environment")
         await self._require_custody(operation, asked, request, "document", brings=document.trust_root is not None)
@@ -420,15 +419,20 @@ class Keeping:
         reported: GreenticError | None = None,
     ) -> Response:
         principal, environment_id = asked.principal, asked.environment_id
-        sent = contract.Request(
-            exchange.fingerprint(request, value, principal.identity),
-            principal.caller,
-            principal.decide(operation.noun, operation.verb, environment_id, changes=True),
-            lambda settled: exchange.envelope(result(settled), settled),
-            lambda found: {**target(found), "environment_id": environment_id},
-            reported,
-        )
-        applied = await self._desk.in_thread(partial(perform, request=sent))
+        decision = principal.decide(operation.noun, operation.verb, environment_id, changes=True)
+
+        def performed() -> Applied:
+            sent = contract.Request(
+                exchange.fingerprint(request, value, principal.identity),
+                principal.caller,
+                decision,
+                lambda settled: exchange.envelope(result(settled), settled),
+                lambda found: {**target(found), "environment_id": environment_id},
+                reported,
+            )
+            return perform(request=sent)
+
+        applied = await self._desk.in_thread(performed)
         told = exchange.replayed(applied.result) if applied.replayed else dict(applied.result)
         return exchange.answer(told, headers={"etag": f'"{told["etag"]}"'})
 
@@ -468,6 +472,16 @@ def _backup_id(request: Request) -> str:
     if not identifiers.is_ulid(found):
         raise InvalidArgument("a backup is named by its ULID")
     return found
+
+
+def _parsed(model: type[Model], value: Any) -> tuple[Any, Model]:
+    """The body, and what it says."""
+    return value, parse_payload(model, value, "the body")
+
+
+def _document(value: Any) -> tuple[Any, Environment]:
+    """The body, and the environment in it."""
+    return value, _parsed(Environment, value.get("environment") if isinstance(value, dict) else None)[1]
 
 
 def _upper_id(value: Any) -> Any:

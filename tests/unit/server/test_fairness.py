@@ -18,7 +18,7 @@ from test_access import Keys, guarded, keys  # noqa: F401 - fixtures
 from test_watching import stream
 
 from greentic.engine.command import Command
-from greentic.server import watching, wire
+from greentic.server import exchange, watching, wire
 from greentic.server.doors import Bucket, GuardedDoor
 from greentic.server.oidc import Issuers
 from greentic.server.serving import Settings
@@ -174,3 +174,23 @@ def test_a_stranger_with_a_bomb_for_a_token_is_told_what_every_stranger_is(guard
     assert guarded.ask("GET", ENV, token=f"{deep[:100]}.{deep}.{deep[:8]}").status_code == 401
     assert guarded.ask("GET", ENV, token=f"{deep}.e30.{deep[:8]}").status_code == 401
     assert "defect" not in caplog.text
+
+
+def test_a_large_body_is_worked_on_beside(env, monkeypatch):
+    let, plain = threading.Event(), exchange.json_of
+
+    def slow(data):
+        assert len(data) < 100_000 or let.wait(30)
+        return plain(data)
+
+    monkeypatch.setattr(exchange, "json_of", slow)
+    with ThreadPoolExecutor(3) as callers:
+        large = [callers.submit(env.ask, "PATCH", ENV, {"name": letter * 500_000}) for letter in "ab"]
+        try:
+            assert not wait(large, timeout=0.5).done
+            small = callers.submit(env.ask, "PATCH", ENV, {"name": "x"})
+            done = wait([small], timeout=10).done
+        finally:
+            let.set()
+        assert done
+        assert [one.result().status_code for one in (*large, small)] == [200] * 3

@@ -257,6 +257,23 @@ class TestCarrying:
             other.backups().import_("elsewhere", carried, idempotency_key="in", actor="me")
         assert other.names() == ()
 
+    @pytest.mark.parametrize("altered", [True, False])
+    def test_a_log_below_a_signed_head_is_the_one_that_was_signed(self, store, opened, tmp_path, altered):
+        """Its head is signed, so whoever rewrites an entry below it is found, however the digests were mended."""
+        carried = artifact(store, taken(store))
+        snapshot = json.loads(json.dumps(carried.snapshot))
+        if altered:
+            snapshot["audit_log"][0]["event"]["actor"] = {"kind": "local-user", "user": "mallory"}
+        more = {"snapshot": snapshot, "snapshot_digest": digest(snapshot), "snapshot_signature": {"any": "signature"}}
+        other = opened(str(tmp_path / "other.db"))
+        forged = type(carried).model_validate({**carried.to_json(), **more})
+        if altered:
+            with pytest.raises(CorruptDocument, match="not the one that was signed"):
+                other.backups().import_(ID, forged, idempotency_key="in", actor="me")
+            assert other.names() == ()
+        else:
+            assert other.backups().import_(ID, forged, idempotency_key="in", actor="me").generation == 1
+
     def test_entries_of_the_reference_are_linked_anew_and_marked(self, store, opened, tmp_path):
         carried = artifact(store, taken(store))
         snapshot = json.loads(json.dumps(carried.snapshot))

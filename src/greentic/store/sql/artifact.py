@@ -148,18 +148,21 @@ def read(artifact: BackupArtifact) -> tuple[Content, Sequence[Mapping[str, Any]]
     return content, events
 
 
-def relinked(events: Sequence[Mapping[str, Any]], *, vouched: bool) -> list[tuple[int, bytes, Entry]]:
-    """(number, line, entry) of each event: as they are when somebody we believe `vouched` for them and they form a
-    chain, else linked anew and each marked as `imported`."""
+def chained(events: Sequence[Mapping[str, Any]]) -> list[tuple[int, bytes, Entry]] | None:
+    """(number, line, entry) of each event as it is; None when they form no chain."""
     walk, lines = Walk(None, None), []
-    for event in events if vouched else ():
+    for event in events:
         line = Entry(event).line() if isinstance(event.get("hash"), str) else b""
         if not line or walk.take(line) is not None:
-            break
+            return None
         lines.append((walk.sequence or 0, line, Entry(event)))
-    if len(lines) == len(events):
-        return lines
-    lines, sequence, hash = [], 0, GENESIS
+    return lines
+
+
+def relinked(events: Sequence[Mapping[str, Any]]) -> list[tuple[int, bytes, Entry]]:
+    """(number, line, entry) of each event, linked anew and marked as `imported`."""
+    lines: list[tuple[int, bytes, Entry]] = []
+    sequence, hash = 0, GENESIS
     for event in events:
         bare = {key: value for key, value in event.items() if key not in {"sequence", "previous_hash", "hash"}}
         entry, line = chain.linked_line({**bare, "imported": True}, sequence + 1, hash)

@@ -261,7 +261,14 @@ class SqlBackups:
             signed = canonical_json(signature)
             self._notary.check(signed, environment, name, content.digest())
             vouched = self._notary.vouches(signed, environment_id, name, content.digest())
-        lines = artifact.relinked(log, vouched=vouched)
+        intact = artifact.chained(log)
+        if signature is not None and intact is None:
+            raise CorruptDocument(  # its head was signed, and stands for all before it
+                "the audit log of the artifact is not the one that was signed",
+                details={"environment_id": environment_id, "backup": name},
+                next_step="use another backup, or one that you know by its digest",
+            )
+        lines = intact if vouched and intact is not None else artifact.relinked(log)
 
         def brought(present: Environment | None, _command: Command, _now: str) -> Outcome:
             if present is not None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.integration.certificates import identity
 from tests.integration.command_line import CommandLine, free_port
 
 
@@ -68,6 +69,27 @@ def test_two_environments_from_one_folder(gtc: CommandLine, folder: Path) -> Non
     assert gtc("op", "env", "apply", "-f", local, "--plan", token).status == 4
     assert gtc("op", "env", "apply", "-f", local, "--check").status == 0
     assert gtc("op", "env", "apply", "-f", local, "-e", "staging").status == 2
+
+
+@pytest.mark.parametrize("made", [False, True])
+def test_a_plan_that_could_not_be_served_is_refused_before_anything_is_changed(
+    gtc: CommandLine, folder: Path, made: bool
+) -> None:
+    path = described(folder, gtc.port, {"v1": 100})
+    if made:
+        gtc("op", "env", "init", "--listen-addr", f"127.0.0.1:{gtc.port}").result  # noqa: B018 - asserts success
+    one, other = identity("one.example"), identity("other.example")
+    for name, text in ("cert.pem", one.pem), ("key.pem", other.key_pem):
+        (folder / name).write_text(text)
+    tls = f"tls: {{certificate: {folder / 'cert.pem'}, private_key: {folder / 'key.pem'}}}"
+    text = path.read_text()
+    path.write_text(text.replace(f"'127.0.0.1:{gtc.port}'", f"'127.0.0.1:{gtc.port}', router: {{{tls}}}"))
+    for words in ["plan"], ["apply", "--yes"], ["apply", "--dry-run"], ["apply", "--check"]:
+        told = gtc("op", "env", *words, "-f", str(path), as_json=False)
+        assert (told.status, "the private key is not the certificate's" in told.err) == (2, True), told.err
+    assert len(gtc("op", "env", "list").result["environments"]) == made
+    (folder / "key.pem").write_text(one.key_pem)
+    assert gtc("op", "env", "plan", "-f", str(path)).status == 0
 
 
 def test_weight_moves_the_dial_and_check_says_so(gtc: CommandLine, folder: Path) -> None:

@@ -171,7 +171,7 @@ class Scene:
         return Source(data, str(path), path, self.folder)
 
     def plan(self, manifest: dict[str, Any], *, name: str = "env.json", prune: bool = False) -> dict[str, Any]:
-        return applying.plan(self.context(), self.source(manifest, name), prune=prune)
+        return asyncio.run(applying.plan(self.context(), self.source(manifest, name), prune=prune))
 
     def apply(self, manifest: dict[str, Any], *, name: str = "env.json", **wishes: Any) -> dict[str, Any]:
         return asyncio.run(applying.apply(self.context(), self.source(manifest, name), Wishes(**wishes)))

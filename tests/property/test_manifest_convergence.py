@@ -5,6 +5,7 @@ Any bytes as a manifest are read or refused, never a defect.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import shutil
@@ -138,7 +139,7 @@ def test_apply_converges_from_anywhere(
 def _exported_plans_nothing(scene: Scene) -> None:
     path = scene.folder / "exported.yaml"
     exporting.export(scene.context(), "local", path)
-    assert changes(applying.plan(scene.context(), Source.of_file(path))) == []
+    assert changes(asyncio.run(applying.plan(scene.context(), Source.of_file(path)))) == []
 
 
 @settings(deadline=None, max_examples=200)

@@ -16,11 +16,19 @@ async def change_host(
 ) -> Applied:
     """Record host settings, once the environment's deployer has found that it could serve with them."""
     if payload.router is not None:
-        asking = replace(context, dry_run=True, key=None, expected_generation=None, if_match=None, _guarded=[])
-        planned = asking.apply(environment_id, noun, verb, payload)
-        if planned.environment.binding(Slot.DEPLOYER) is not None:
-            await context.deployer(planned).check_settings(planned.environment)
+        await judge(context, rehearsing(context).apply(environment_id, noun, verb, payload))
     return context.apply(environment_id, noun, verb, payload)
+
+
+def rehearsing(context: Context) -> Context:
+    """`context` for changes that are only looked at, whatever is recorded meanwhile."""
+    return replace(context, dry_run=True, key=None, expected_generation=None, if_match=None, _guarded=[])
+
+
+async def judge(context: Context, planned: Applied) -> None:
+    """Refuse settings that the environment's deployer could not serve with; without one nobody is asked."""
+    if planned.environment.binding(Slot.DEPLOYER) is not None:
+        await context.deployer(planned).check_settings(planned.environment)
 
 
 async def follow(context: Context, applied: Applied | Stored) -> None:

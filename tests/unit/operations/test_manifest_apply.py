@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from pathlib import Path
 from typing import Any
@@ -393,12 +394,10 @@ def test_export_reads_back_to_no_change(scene: Scene) -> None:
         from greentic.operations.manifest import applying
         from greentic.operations.manifest.reading import Source
 
-        assert changes(applying.plan(scene.context(), Source.of_file(scene.folder / name))) == []
+        assert changes(asyncio.run(applying.plan(scene.context(), Source.of_file(scene.folder / name)))) == []
 
 
 def test_dry_run_changes_nothing(scene: Scene) -> None:
-    import asyncio
-
     from greentic.operations.manifest import applying
     from greentic.operations.manifest.applying import Wishes
 

@@ -13,7 +13,7 @@ from greentic.operations.manifest.ownership import Claims
 from greentic.operations.manifest.plan import Action, Plan
 from greentic.operations.manifest.planning import make_plan
 from greentic.operations.manifest.reading import UNFINISHED, Gathered, Source, gather, with_secrets
-from greentic.operations.manifest.tasks import RemoveDeployment
+from greentic.operations.manifest.tasks import CreateEnvironment, RemoveDeployment, UpdateHost
 from greentic.spec.errors import Conflict, Differs, InputOutput, InvalidArgument
 from greentic.spec.manifest import SCHEMA
 from greentic.store.contract import Stored
@@ -51,10 +51,13 @@ class Wishes:
     say: Callable[[str], None] | None = None
 
 
-def plan(context: Context, source: Source, *, prune: bool = False) -> dict[str, Any]:
-    """What applying the manifest would do, with the token that names it."""
+async def plan(context: Context, source: Source, *, prune: bool = False) -> dict[str, Any]:
+    """What applying the manifest would do, with the token that names it. Raises what `apply` would raise before it
+    changes anything, but for inputs that are missing, which are listed.
+    """
     gathered = gather(context, source)
     planned, _ = _planned(context, gathered, prune)
+    await _judge_settings(context, planned)
     gathered.digests.save()
     return {**report(planned, "plan"), "manifest": source.origin, "prune": prune}
 
@@ -85,6 +88,7 @@ async def apply(context: Context, source: Source, wishes: Wishes) -> dict[str, A
             details={"expected": wishes.token, "actual": planned.token},
             next_step=f"look again: gtc op env plan -f {source.origin}",
         )
+    await _judge_settings(context, planned)
     _say(planned, wishes)
     if wishes.check:
         return _checked(planned)
@@ -192,6 +196,26 @@ def _pasted(gathered: Gathered, wishes: Wishes) -> Gathered:
             if text:
                 values[one.key] = SecretValue(text)
     return with_secrets(gathered, values)
+
+
+async def _judge_settings(context: Context, planned: Plan) -> None:
+    """Refuse settings of the routers that could not be served (a broken certificate) while nothing is changed yet."""
+    tasks = [step.task for step in planned.changes]
+    wanted = next(
+        (one.payload for one in tasks if isinstance(one, UpdateHost) and one.payload.router is not None), None
+    )
+    if wanted is None or wanted.router is None:
+        return
+    from greentic.operations.following import judge, rehearsing
+
+    asking, name = rehearsing(context), planned.environment_id
+    made = next((one.payload for one in tasks if isinstance(one, CreateEnvironment)), None)
+    if made is None:
+        await judge(context, asking.apply(name, "env", "update", wanted))
+        return
+    applied = asking.apply(name, "env", "create", made)
+    host = applied.environment.host_config.model_copy(update={"router": wanted.router.value})
+    await judge(context, replace(applied, environment=applied.environment.model_copy(update={"host_config": host})))
 
 
 async def _carry_out(

@@ -74,6 +74,16 @@ def test_what_is_written_is_typed_and_tidy(tmp_path: Path) -> None:
         [*command, *packages], cwd=tmp_path, env=variables, capture_output=True, text=True, timeout=170, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
+    for words in (("check",), ("format", "--check")):
+        tidy = [sys.executable, "-m", "ruff", *words, "--no-cache"]
+        for slot in scaffold.SLOTS:
+            ended = subprocess.run(tidy, cwd=tmp_path / str(slot), capture_output=True, text=True, timeout=60)
+            assert ended.returncode == 0, ended.stdout + ended.stderr
+
+
+def test_the_next_step_can_be_typed(gtc: CommandLine, tmp_path: Path) -> None:
+    said = gtc("env-pack", "new", "acme.state.x", str(tmp_path / "a new place"), as_json=False).out
+    assert f"pip install --editable '{tmp_path / 'a new place'}'" in " ".join(said.split())
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +84,8 @@ def _view_new(result: Any) -> None:
     for path in result["files"]:
         line(f"  {path}")
     program = any(path.endswith("/env-pack.json") for path in result["files"])
-    following = f"gtc env-pack seal {result['folder']}" if program else f"pip install --editable {result['folder']}"
+    folder = shlex.quote(result["folder"])
+    following = f"gtc env-pack seal {folder}" if program else f"pip install --editable {folder}"
     line(f"a working env-pack for the slot {result['slot']}; its README.md says more. Next: ", (following, "bold"))
 
 

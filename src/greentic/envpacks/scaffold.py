@@ -101,6 +101,8 @@ def _skeletons() -> Traversable:
 
 def _files(folder: Traversable, prefix: str = "") -> Iterator[tuple[str, str]]:
     for entry in folder.iterdir():
+        if entry.name.startswith("."):
+            continue  # a tool's cache, where this package lies in a clone
         if entry.is_dir():
             if entry.name != "__pycache__":
                 yield from _files(entry, f"{prefix}{entry.name}/")

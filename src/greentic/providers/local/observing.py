@@ -24,7 +24,7 @@ def observation(
     asked: str,
 ) -> Observation:
     """The observation; `report` is the sum of the routers' (`greentic.router.merging`)."""
-    counted: Mapping[str, Any] = report["revisions"]
+    tallies: Mapping[str, Any] = report["revisions"]
     seen = {worker.revision_id: workers.observation(worker) for worker in workers.all()}
     for revision in environment.revisions:
         if revision.lifecycle in PRESENT and revision.revision_id not in seen:
@@ -34,7 +34,7 @@ def observation(
         url=listening.url_of(listener),
         routers=sum(router.ready for router in routers),
         generations=report["generations"],
-        revisions={name: _counted(found, counted.get(name)) for name, found in seen.items()},
+        revisions={name: with_counts(found, tallies.get(name)) for name, found in seen.items()},
         discovered={"listen_addr": listening.address_of(listener), "listen_addr_asked": asked},
         router_states=routers,
     )
@@ -45,7 +45,8 @@ def absent(revision_id: str) -> RevisionObservation:
     return RevisionObservation(revision_id, "absent")
 
 
-def _counted(found: RevisionObservation, tally: Mapping[str, Any] | None) -> RevisionObservation:
+def with_counts(found: RevisionObservation, tally: Mapping[str, Any] | None) -> RevisionObservation:
+    """A worker as it is seen, with what the routers have counted for its revision."""
     if tally is None:
         return found
     latencies = tally["latency_counts"]

@@ -102,6 +102,17 @@ def test_a_life_of_two_versions(gtc: Gtc) -> None:
         gtc.get()
 
 
+def test_its_routers_are_greentics_own(gtc: Gtc) -> None:
+    gtc("op", "deploy", "--bundle", gtc.bundle("1.0.0"), "web")
+    gtc("op", "config", "set", "--router", "replicas=2")
+    assert gtc("op", "status")["routers"] == 2
+    before = {one["process_id"] for one in gtc("op", "status")["router_states"]}
+    assert len(gtc("op", "router", "restart")["restarted"]) == 2
+    assert not before & {one["process_id"] for one in gtc("op", "status")["router_states"] if one["state"] == "serving"}
+    assert gtc("op", "router", "rotate-keys")["acknowledged"] == 2
+    assert gtc.get() == "v1"
+
+
 def test_a_worker_that_is_not_healthy_gets_no_traffic(gtc: Gtc) -> None:
     gtc("op", "deploy", "--bundle", gtc.bundle("1.0.0"), "web")
     error = gtc("op", "deploy", "--bundle", gtc.bundle("2.0.0", status=500), "web", fails=True)

@@ -8,10 +8,10 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
-from acme_example import pack
-
 from greentic.envpacks.revocation import Revocation, RevocationContext
 from greentic.spec.errors import CorruptDocument, GreenticError, InvalidArgument, ProviderError
+
+from acme_example import pack
 
 
 class Lists:

@@ -6,11 +6,11 @@ import stat
 from pathlib import Path
 
 import pytest
-from acme_example import pack
-
 from greentic.envpacks.secrets import Secrets, SecretsContext, SecretValue
 from greentic.spec.errors import CorruptDocument, InvalidArgument
 from greentic.spec.secrets import SecretAddress
+
+from acme_example import pack
 
 ADDRESS = SecretAddress("local", "acme", "_", "openai", "api_key")
 NOW = "2026-01-01T00:00:00Z"

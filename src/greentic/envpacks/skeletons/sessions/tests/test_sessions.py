@@ -6,12 +6,12 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from acme_example import pack, pin_store
-
 from greentic.envpacks.sessions import SessionsContext
 from greentic.router.pin_conformance import CHECKS, Check
 from greentic.router.pins import Pin, PinScope
 from greentic.spec.errors import InvalidArgument
+
+from acme_example import pack, pin_store
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)

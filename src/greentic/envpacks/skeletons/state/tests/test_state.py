@@ -6,10 +6,10 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from acme_example import pack
-
 from greentic.envpacks.state import ABSENT, MAX_KEY, MAX_VALUE, State, StateContext, StateScope
 from greentic.spec.errors import Conflict, InvalidArgument
+
+from acme_example import pack
 
 SCOPE = StateScope("local", "D1", "acme")
 

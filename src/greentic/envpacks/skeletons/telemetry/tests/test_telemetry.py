@@ -8,12 +8,12 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 import pytest
-from acme_example import exporter, pack
-
 from greentic.envpacks.secrets import SecretValue
 from greentic.envpacks.telemetry import Telemetry, TelemetryContext
 from greentic.router.spans import Origin, Span
 from greentic.spec.errors import InvalidArgument, NotFound
+
+from acme_example import exporter, pack
 
 REFERENCE = "secret://local/default/_/collector/token"
 

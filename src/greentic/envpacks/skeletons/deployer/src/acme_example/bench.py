@@ -13,20 +13,21 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from acme_example.deployer import RECORDING, ExampleDeployer
 from greentic.envpacks.bench import Bench
 from greentic.envpacks.deployer import Deployer, DeployerContext
 from greentic.envpacks.processes import ProcessBench
 
+from acme_example.deployer import RECORDING, ExampleDeployer
+
 PERMISSIONS = frozenset({"file.write", "process.end", "process.start", "router.control", "socket.listen"})
 """What the deployer needs to be allowed: every call of it and of the scheduler is made under one of these."""
 _KEYS = "run/acme_example/keys.json"
-_LOCK = "run/acme_example/lock"
+_LAST = ("run/acme_example/lock", "run/acme_example/listening.json")
 
 
 def open_bench(folder: Path) -> Bench:
-    """A clean place in `folder`. What may stay after the end: a lock that nobody holds, and the keys of cookies."""
-    return ProcessBench(folder, PERMISSIONS, _deployer, traces=(_LOCK,), kept=(_KEYS,), shown=_keys)
+    """A clean place in `folder`. What may stay: a lock that nobody holds, the port to take again, the keys."""
+    return ProcessBench(folder, PERMISSIONS, _deployer, traces=_LAST, kept=(_KEYS,), shown=_keys)
 
 
 def _deployer(context: DeployerContext, operator: Mapping[str, str], recording: Path) -> Deployer:

@@ -25,17 +25,20 @@ from greentic.envpacks.deployer import (
     DesiredState,
     DrainReport,
     Explanation,
+    KeyRotation,
     Observation,
     Plan,
     Progress,
     Receipt,
     RevisionObservation,
+    RouterRestart,
     silent,
 )
 from greentic.envpacks.optional import OptionalVerbs
-from greentic.envpacks.planning import planned
+from greentic.envpacks.planning import opening, planned
 from greentic.envpacks.variables import passed
 from greentic.envpacks.wire import LIMIT_BYTES, encode, error_from, from_json, to_json, verbs
+from greentic.spec.environment import Environment
 from greentic.spec.errors import BundleError, Conflict, NotFound, ProviderError, TimedOut
 from greentic.spec.lifecycle import PRESENT, Lifecycle
 
@@ -44,6 +47,7 @@ RECORDING = "ACME_EXAMPLE_RECORDING"
 START_SECONDS = STOP_SECONDS = 20.0
 GONE_SECONDS = 2.0
 LONGEST_PREVIEW_SECONDS = 7 * 24 * 3600
+LONGEST_TRUST_SECONDS = 90 * 24 * 3600
 
 
 class ExampleDeployer(OptionalVerbs):
@@ -54,6 +58,14 @@ class ExampleDeployer(OptionalVerbs):
         self._context = context
         self._operator = os.environ if operator is None else operator
         self._folder = context.folder.absolute() / "run" / "acme_example"
+
+    async def check_settings(self, environment: Environment) -> None:
+        """Whether HTTPS could be served with the certificate that is named."""
+        settings = environment.host_config.router
+        if settings is not None and settings.tls is not None:
+            from greentic.providers.local.certificates import load
+
+            load(settings.tls)
 
     async def stage_revision(self, desired: DesiredState, revision_id: str, progress: Progress = silent) -> None:
         """The bundle is unpacked already. The answers are frozen with the revision: later ones are for later ones."""
@@ -117,7 +129,8 @@ class ExampleDeployer(OptionalVerbs):
         with contextlib.suppress(NotRunning):
             plan: Plan = await self._call("plan", desired, silent)
             return plan
-        return planned(desired, Observation(False))
+        opened = opening(desired.environment, desired.environment.host_config.routers)
+        return Plan((*opened, *planned(desired, Observation(True)).changes))
 
     async def stop(self, desired: DesiredState, progress: Progress = silent) -> bool:
         """End the scheduler and all that it runs; it is gone when this returns."""
@@ -164,6 +177,30 @@ class ExampleDeployer(OptionalVerbs):
             raise Conflict(f"a preview lasts 1 to {LONGEST_PREVIEW_SECONDS} seconds")
         token: str = await self._ask("preview", desired, silent, revision_id=revision_id, seconds=seconds)
         return token
+
+    async def trust_token(self, desired: DesiredState, deployment_id: str | None, seconds: int) -> str:
+        """A token that the routers know their trusted callers by."""
+        if not 0 < seconds <= LONGEST_TRUST_SECONDS:
+            raise Conflict(f"trust lasts 1 to {LONGEST_TRUST_SECONDS} seconds")
+        token: str = await self._ask("trust_token", desired, silent, deployment_id=deployment_id, seconds=seconds)
+        return token
+
+    async def rotate_keys(self, desired: DesiredState, progress: Progress = silent) -> KeyRotation:
+        """Another key signs, once every router has it."""
+        turned: KeyRotation = await self._ask("rotate_keys", desired, progress)
+        return turned
+
+    async def restart_routers(
+        self, desired: DesiredState, grace_seconds: float, progress: Progress = silent
+    ) -> tuple[RouterRestart, ...]:
+        """One router after the other."""
+        try:
+            told: tuple[RouterRestart, ...] = await self._call(
+                "restart_routers", desired, progress, grace_seconds=grace_seconds
+            )
+        except NotRunning:
+            raise Conflict("the scheduler is not running: there is no router to restart") from None
+        return told
 
     async def explain(self, desired: DesiredState, request_id: str) -> Explanation:
         """What the router remembers of a request."""

@@ -3,29 +3,26 @@
     python -m acme_example.scheduler ENVIRONMENT_FOLDER
 
 A real platform is there already: then this file goes, and the deployer calls the platform's interface instead. What
-stays is the router: greentic's own, started here and told by `greentic.router.projection` what to serve.
+stays is greentic's own, which the local deployer runs as well: the routers (as many as are recorded, HTTPS, session
+pins, spans, keys) and the door to the state of the workers. Here they are started and told what to serve.
 """
 
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
+import dataclasses
 import fcntl
 import json
 import os
 import random
-import secrets
 import signal
-import socket
 import sys
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from acme_example.deployer import RECORDING, address, write_private
-from acme_example.launching import command
 from greentic.bundles.unpack import load
 from greentic.envpacks import calls
 from greentic.envpacks.deployer import (
@@ -33,29 +30,41 @@ from greentic.envpacks.deployer import (
     DesiredState,
     DrainReport,
     Explanation,
+    KeyRotation,
     Observation,
     Plan,
     Receipt,
     RevisionObservation,
+    RouterRestart,
 )
 from greentic.envpacks.planning import ends, opening, starts, tables
+from greentic.envpacks.state import StateScope
 from greentic.envpacks.variables import passed
 from greentic.envpacks.wire import LIMIT_BYTES, encode, from_json, to_json, verbs
-from greentic.router import preview, projection
-from greentic.router.control import RouterControl
-from greentic.router.keys import KeyRing, SigningKey
-from greentic.spec.environment import Environment, split_address
+from greentic.providers.local import keys, listening, sessions, telemetry, tokens
+from greentic.providers.local.bound_state import BoundState
+from greentic.providers.local.certificates import Certificates
+from greentic.providers.local.observing import with_counts
+from greentic.providers.local.planning import listener as moving
+from greentic.providers.local.planning import routers as resizing
+from greentic.providers.local.routing import Routers
+from greentic.router import projection
+from greentic.spec.environment import Environment
 from greentic.spec.errors import Conflict, GateFailed, GreenticError, ProviderError
 from greentic.spec.lifecycle import PRESENT, Lifecycle
 from greentic.spec.revision import Revision
 from greentic.worker import ports
 from greentic.worker.launch import HOST, Identity, Launch, plan
 from greentic.worker.logfile import LogFile
-from greentic.worker.process import Subprocess
+from greentic.worker.state import StateDoor
 from greentic.worker.supervision import State, Supervision
+
+from acme_example.deployer import RECORDING, address, write_private
+from acme_example.launching import command
 
 Progress = Callable[[str], None]
 OPEN_SECONDS = 10.0
+STOP_SECONDS = 2.0
 ROUTER_MARK = "ACME_EXAMPLE_ROUTER_OF"
 """The variable by which our router can be told from others'."""
 
@@ -86,12 +95,15 @@ class Scheduler:
         self._draining: set[str] = set()
         self._ended: set[str] = set()
         self._turn = asyncio.Lock()
-        self._listener: socket.socket | None = None
-        self._router: RouterControl | None = None
-        self._router_process: Subprocess | None = None
+        self._asked = ""
+        self._routers: Routers | None = None
+        self._certificates = Certificates()
+        self._ring = self._run / "keys.json"
         self._version = 0
-        self._served: tuple[list[dict[str, Any]], dict[str, Any]] = ([], {})
+        self._served: dict[str, Any] = {}
         self._opened = False
+        self._kept = BoundState(lambda: self._record().environment, folder)
+        self.door = StateDoor(self._kept)
 
     # The verbs
 
@@ -118,9 +130,9 @@ class Scheduler:
         if revision_id in self._workers:
             self._draining.add(revision_id)
             await self._publish()
-            assert self._router is not None
-            report = await self._router.drain(
-                revision_id, revision.drain_seconds, told=lambda seen: progress(f"waiting for {seen}")
+            assert self._routers is not None
+            report = await self._routers.drain(
+                revision_id, revision.drain_seconds, lambda seen: progress(f"waiting for {seen}")
             )
             finished, cut, pins = report.finished, report.cut.total, report.pins_cut
             await self._end(revision_id)
@@ -135,12 +147,14 @@ class Scheduler:
         """The router has acknowledged the split when this returns."""
         began = time.monotonic()
         await self._follow(desired)
-        served = await self._publish()
-        return Receipt(deployment_id, served[deployment_id], 1, 1, round((time.monotonic() - began) * 1000, 3))
+        served, routers = await self._publish()
+        took = round((time.monotonic() - began) * 1000, 3)
+        return Receipt(deployment_id, served[deployment_id], routers, routers, took)
 
     async def reconcile(self, desired: DesiredState, progress: Progress) -> Observation:
         """Start what is missing, end what is too much, serve what is recorded."""
         followed = await self._follow(desired)
+        await self._move(followed.environment)
         present = {item.revision_id: item for item in followed.environment.revisions if item.lifecycle in PRESENT}
         for revision_id in set(self._workers) - set(present):
             await self._end(revision_id)
@@ -159,33 +173,41 @@ class Scheduler:
         environment = (desired if newer or self._desired is None else self._desired).environment
         started = tuple(starts(environment, dict.fromkeys({*self._workers, *self._ended}, "there")))
         surplus = tuple(ends(environment, dict.fromkeys(self._workers, "there")))
-        opened = () if self._router is not None else opening(environment, 1)
-        rows, options = self._table(environment, [one.name for one in started])
-        published = tuple(tables(rows, self._served[0]))
-        if not published and options != self._served[1]:
-            published = (Change("publish", "table", environment.environment_id, "its options are not those served"),)
+        if self._routers is None:
+            opened = tuple(opening(environment, environment.host_config.routers))
+        else:
+            address = listening.address_of(self._routers.listener)
+            opened = (*moving(environment, self._asked, address), *resizing(environment, self._routers.names))
+        table = self._table(environment, [one.name for one in started])
+        published = tuple(tables(table["deployments"], self._served.get("deployments", [])))
+        if not published and table != self._served:
+            published = (Change("publish", "table", environment.environment_id, "its settings are not those served"),)
         return Plan((*opened, *started, *published, *surplus))
 
     async def observe(self, desired: DesiredState, progress: Progress) -> Observation:
         """What is, as it is seen here and by the router."""
         del desired, progress
-        report = await self._router.report() if self._router is not None else {"revisions": {}, "generations": {}}
+        if self._routers is None:
+            return Observation(True, revisions={name: self._seen(name, None) for name in sorted(self._known())})
+        report, states = await self._routers.report(), self._routers.states()
         return Observation(
             running=True,
-            url=self._url,
-            routers=int(self._router is not None),
+            url=listening.url_of(self._routers.listener, secure=self._served.get("tls") is not None),
+            routers=sum(one.ready for one in states),
             generations=report["generations"],
-            revisions={name: self._seen(name, report["revisions"].get(name, {})) for name in sorted(self._known())},
+            revisions={name: self._seen(name, report["revisions"].get(name)) for name in sorted(self._known())},
+            discovered={"listen_addr": listening.address_of(self._routers.listener)},
+            router_states=states,
         )
 
     async def explain(self, desired: DesiredState, request_id: str, progress: Progress) -> Explanation:
         """What the router remembers of a request."""
         del desired, progress
-        found = await self._router.explain(request_id) if self._router is not None else []
-        return Explanation(tuple({**one, "source": "router"} for one in found), "the last requests of the router")
+        found = await self._routers.explain(request_id) if self._routers is not None else []
+        return Explanation(tuple({**one, "source": "router"} for one in found), "the last requests of each router")
 
     async def metrics(self, desired: DesiredState, progress: Progress) -> str:
-        """What the router counted, as Prometheus reads it."""
+        """What the routers counted, as Prometheus reads it."""
         seen = await self.observe(desired, progress)
         lines = ["# TYPE acme_example_requests_total counter"]
         for name, one in seen.revisions.items():
@@ -195,17 +217,47 @@ class Scheduler:
     async def preview(self, desired: DesiredState, revision_id: str, seconds: int, progress: Progress) -> str:
         """A token that reaches a ready revision at any share."""
         revision = (await self._follow(desired)).revision(revision_id)
-        keys = self._keys()
-        ring = KeyRing(tuple(SigningKey(one["kid"], base64.b64decode(one["secret"])) for one in keys["ring"]))
-        return preview.mint(ring, revision.deployment_id, revision_id, int(time.time()) + seconds)
+        return tokens.token(self._ring, revision.deployment_id, revision_id, int(time.time()) + seconds)
+
+    async def trust_token(
+        self, desired: DesiredState, deployment_id: str | None, seconds: int, progress: Progress
+    ) -> str:
+        """A token that makes its bearer a trusted caller."""
+        environment = (await self._follow(desired)).environment
+        return tokens.trust_token(self._ring, environment.environment_id, deployment_id, int(time.time()) + seconds)
+
+    async def rotate_keys(self, desired: DesiredState, progress: Progress) -> KeyRotation:
+        """Every router has the new key before any signs with it."""
+        began = time.monotonic()
+        await self._follow(desired)
+        dropped = keys.stage(self._ring)
+        await self._publish()
+        turned = keys.activate(self._ring)
+        _, routers = await self._publish()
+        took = round((time.monotonic() - began) * 1000, 3)
+        return KeyRotation(turned["active"], keys.kids(turned), dropped, routers, routers, took)
+
+    async def restart_routers(
+        self, desired: DesiredState, grace_seconds: float, progress: Progress
+    ) -> tuple[RouterRestart, ...]:
+        """One after the other, and nobody is turned away."""
+        await self._follow(desired)
+        await self._publish()
+        assert self._routers is not None
+        return await self._routers.restart(progress, grace_seconds)
 
     async def stop(self, desired: DesiredState | None = None, progress: Progress | None = None) -> bool:
         """End everything."""
         async with self._turn:
-            await self._end_router()
+            if self._routers is not None:
+                await self._routers.stop(progress or (lambda _: None), STOP_SECONDS)
+                self._routers.listener.close()
+                self._routers = None
             for revision_id, worker in list(self._workers.items()):
                 await worker.supervision.stop()
                 self._workers.pop(revision_id, None)
+            await self.door.close()
+            await self._kept.close()
             self.stopped.set()
         return True
 
@@ -217,8 +269,7 @@ class Scheduler:
 
     def launch(self, revision: Revision, port: int) -> Launch:
         """How a revision is started: greentic's own plan of it, and what the answers make of that."""
-        assert self._desired is not None
-        deployment = self._desired.environment.deployment(revision.deployment_id)
+        deployment = self._record().environment.deployment(revision.deployment_id)
         if deployment is None:
             raise ProviderError(f"the revision {revision.revision_id} belongs to no deployment")
         files = self._folder / "revisions" / revision.revision_id
@@ -244,7 +295,9 @@ class Scheduler:
             team=selector.team,
             sequence=revision.sequence,
         )
-        found = plan(pack, identity, port=port, configuration=configuration, operator=os.environ)
+        scope = StateScope(revision.env_id, deployment.deployment_id, selector.tenant)
+        state = self.door.admit(revision.revision_id, scope)
+        found = plan(pack, identity, port=port, configuration=configuration, operator=os.environ, variables=state)
         frozen_answers = configuration.with_name("answers.json")
         answers = json.loads(frozen_answers.read_bytes()) if frozen_answers.exists() else {}
         argv = command(found.argv, answers)
@@ -266,121 +319,92 @@ class Scheduler:
             await self._publish()
             await worker.supervision.stop()
             self._workers.pop(revision_id, None)  # not before: one that could not be ended is to be ended again
+            self.door.dismiss(revision_id)
 
-    def _seen(self, revision_id: str, counted: dict[str, Any]) -> RevisionObservation:
+    def _seen(self, revision_id: str, counted: dict[str, Any] | None) -> RevisionObservation:
         worker = self._workers.get(revision_id)
         if worker is None:
             return RevisionObservation(revision_id, "absent")
         status = worker.supervision.status
-        return RevisionObservation(
+        seen = RevisionObservation(
             revision_id,
             status.state.value,
             status.detail,
             process_id=status.process_id,
             restarts=status.restarts,
             started_at=status.started_at,
-            in_flight=counted.get("in_flight", 0),
-            requests=counted.get("requests", 0),
             log=str(worker.supervision.log.path),
             ready_workers=int(status.state is State.HEALTHY),
             wanted_workers=1,
         )
+        return with_counts(seen, counted)
 
     def _known(self) -> set[str]:
-        assert self._desired is not None
-        recorded = {one.revision_id for one in self._desired.environment.revisions if one.lifecycle in PRESENT}
+        recorded = {one.revision_id for one in self._record().environment.revisions if one.lifecycle in PRESENT}
         return recorded | set(self._workers)
 
-    # The router
+    # The routers
 
-    async def _publish(self) -> dict[str, int]:
-        """Have the router serve the table of the present state; the generations that it has acknowledged."""
+    async def _publish(self) -> tuple[dict[str, int], int]:
+        """Have every router serve the table of the present state; the generations acknowledged, and by how many."""
         async with self._turn:
-            assert self._desired is not None
+            environment = self._record().environment
             if self.stopped.is_set():
                 raise Conflict("the scheduler is being stopped")
-            if self._router is None:
-                await self._start_router()
-            assert self._router is not None
+            routers = self._routers = self._routers or self._open(environment)
+            routers.resize(environment.host_config.routers)
             self._version += 1
-            environment = self._desired.environment
-            rows, options = self._table(environment)
-            table = {
-                "version": self._version,
-                "env_id": environment.environment_id,
-                "keys": self._keys(),
-                "deployments": rows,
-                "options": options,
-            }
-            with calls.making("router.control", f"table {self._version}"):
-                generations = dict((await self._router.configure(table)).generations)
-            self._served = (rows, options)
-            return generations
+            table = self._table(environment)
+            served = await routers.publish({**table, "version": self._version, "keys": keys.ensure(self._ring)})
+            self._served = table
+            return dict(served.generations), len(served.routers)
 
-    def _table(
-        self, environment: Environment, to_come: Iterable[str] = ()
-    ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-        """The rows of the router's table and its options. Where workers `to_come` will listen is not known yet."""
+    def _table(self, environment: Environment, to_come: Iterable[str] = ()) -> dict[str, Any]:
+        """What the routers are told but for the keys. Where workers `to_come` will listen is not known yet."""
         addresses = {name: f"{HOST}:{worker.port}" for name, worker in self._workers.items()} | dict.fromkeys(
             to_come, ""
         )
-        rows = projection.deployments(environment, addresses, draining=self._draining, ended=self._ended)
-        return rows, {"stamp_revision": bool(environment.host_config.stamp_revision)}
+        host = environment.host_config
+        router = host.router
+        tls = self._certificates.material(router.tls if router is not None else None)
+        return {
+            "env_id": environment.environment_id,
+            "deployments": projection.deployments(environment, addresses, draining=self._draining, ended=self._ended),
+            "options": {
+                "stamp_revision": bool(host.stamp_revision),
+                "secure_cookies": (host.public_base_url or "").startswith("https:"),
+                "replica": {"count": host.routers},
+                "limits": router.limits.to_json() if router is not None and router.limits is not None else {},
+                "trusted_callers": list(router.trusted_callers or ()) if router is not None else [],
+                "trusted_proxies": list(router.trusted_proxies or ()) if router is not None else [],
+            },
+            "tls": None if tls is None else dataclasses.asdict(tls),
+            "pins": sessions.pins(environment, self._folder),
+            "spans": telemetry.spans(environment, self._folder),
+        }
 
-    async def _start_router(self) -> None:
-        assert self._desired is not None
-        if self._listener is None:
-            host, port = split_address(self._desired.environment.host_config.listen_address)
-            with calls.making("socket.listen", f"{host}:{port}"):
-                self._listener = socket.create_server((host, port), backlog=1024)
-        ours, theirs = socket.socketpair()
-        descriptors = (self._listener.fileno(), theirs.fileno())
-        try:
-            self._router_process = await Subprocess.spawn(
-                (
-                    *(sys.executable, "-P", "-m", "greentic.router"),
-                    *("--listen-fd", str(descriptors[0]), "--control-fd", str(descriptors[1])),
-                ),
-                {**passed(os.environ), "PYTHONPATH": os.environ.get("PYTHONPATH", ""), ROUTER_MARK: str(self._run)},
-                self._folder,
-                LogFile(self.logs / "router.log"),
-                pass_fds=descriptors,
-            )
-        finally:
-            theirs.close()
-        self._router = await RouterControl.connect(ours)
-        await self._router.ready()
+    def _open(self, environment: Environment) -> Routers:
+        """Routers that wait for their first table, on a socket of ours: it stays open whatever becomes of them."""
+        self._asked = environment.host_config.listen_address
+        listener = listening.listen(self._asked, environment.environment_id, self._run / "listening.json")
+        variables = {**passed(os.environ), "PYTHONPATH": os.environ.get("PYTHONPATH", ""), ROUTER_MARK: str(self._run)}
+        return Routers(listener, variables, self._folder, LogFile(self.logs / "router.log"), _event)
 
-    async def _end_router(self) -> None:
-        """Let it finish what is in flight, and end it. May be asked again after a failure."""
-        if self._router is not None:
-            with contextlib.suppress(GreenticError):
-                await self._router.stop(2.0)
-            self._router.close()
-            self._router = None
-        if self._router_process is not None:
-            await self._router_process.stop()
-            self._router_process = None
-
-    @property
-    def _url(self) -> str | None:
-        if self._listener is None:
-            return None
-        host, port = self._listener.getsockname()[:2]
-        return f"http://{HOST if host == '0.0.0.0' else host}:{port}"
-
-    def _keys(self) -> dict[str, Any]:
-        """What the router signs cookies with: made once, for the owner's eyes alone."""
-        path = self._run / "keys.json"
-        if not path.exists():
-            ring = [{"kid": f"k{secrets.token_hex(4)}", "secret": base64.b64encode(secrets.token_bytes(32)).decode()}]
-            slots = base64.b64encode(secrets.token_bytes(32)).decode()
-            with calls.making("file.write", "keys"):
-                write_private(path, {"active": ring[0]["kid"], "ring": ring, "slots": slots})
-        found: dict[str, Any] = json.loads(path.read_bytes())
-        return found
+    async def _move(self, environment: Environment) -> None:
+        """Listen where it is recorded."""
+        asked = environment.host_config.listen_address
+        if self._routers is not None and asked != self._asked:
+            old = self._routers.listener
+            await self._routers.move(listening.listen(asked, environment.environment_id, self._run / "listening.json"))
+            self._asked = asked
+            old.close()
 
     # The record
+
+    def _record(self) -> DesiredState:
+        if self._desired is None:
+            raise Conflict("the scheduler was not told yet what is recorded")
+        return self._desired
 
     async def _follow(self, desired: DesiredState) -> DesiredState:
         """Follow `desired` from now on, unless a newer record is followed already; what is followed.
@@ -406,6 +430,12 @@ class Scheduler:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(OPEN_SECONDS):
                 await asyncio.gather(*kept)
+
+
+def _event(name: str, **about: Any) -> None:
+    """What happens to the routers, in our log."""
+    sys.stdout.write(json.dumps({"event": name, **about}) + "\n")
+    sys.stdout.flush()
 
 
 async def _converse(scheduler: Scheduler, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -447,6 +477,7 @@ async def _main(folder: Path) -> None:
         calls.add(call)
         call.add_done_callback(calls.discard)
 
+    await scheduler.door.open()
     before = os.umask(0o177)
     server = await asyncio.start_unix_server(connected, place, limit=LIMIT_BYTES)
     os.umask(before)

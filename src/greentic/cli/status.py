@@ -56,6 +56,11 @@ def tree(result: Any) -> Any:
         root.add(Text(f"cannot look at it: {result['observation_error']['message']}", style="red"))
     for notice in result["notices"]:
         root.add(Text(f"{notice['message']}; {notice['next_step']}", style="yellow"))
+    told = [str(where)]
+    for name, value in result["discovered"].items():
+        if not any(str(value) in text for text in told):  # an address stands above already
+            root.add(Text(f"{name}: {value}", style="dim"))
+            told.append(str(value))
     for router in result["router_states"]:
         if not router["ready"]:
             root.add(Text(f"{router['name']} ({router['state']}): {router['reason']}", style="yellow"))

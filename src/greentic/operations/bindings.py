@@ -111,7 +111,7 @@ def remove(
     if noun == EXTENSIONS:
         payload = parse_payload(RemoveExtensionPayload, _by_path(fields), noun)
     else:
-        payload = parse_payload(RemovePackBindingPayload, fields, noun)
+        payload = parse_payload(RemovePackBindingPayload, _by_slot(fields), noun)
         _leave_no_workers(environment, payload.slot, None, force=force)
     return _told(context, environment_id, noun, "remove", payload)
 
@@ -135,7 +135,7 @@ def rollback(
         payload = parse_payload(RollbackExtensionPayload, _by_path(fields), noun)
         key: Key = (Slot.EXTENSION, payload.kind_path, payload.instance_id or "")
     else:
-        payload = parse_payload(RollbackPackBindingPayload, fields, noun)
+        payload = parse_payload(RollbackPackBindingPayload, _by_slot(fields), noun)
         key = (payload.slot, "", "")
     earlier = past(environment, key)
     target = next((one for one in earlier if one.generation == payload.to_generation), earlier[-1] if earlier else None)
@@ -300,6 +300,11 @@ def _slot(word: Any) -> Slot:
         raise InvalidArgument(
             f"'{word}' is no capability slot; there are {', '.join(slot.value for slot in Slot if slot.single)}"
         ) from None
+
+
+def _by_slot(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields, once their slot is known to be one: said in the words of `update`."""
+    return dict(fields) if fields.get("slot") is None else {**fields, "slot": _slot(fields["slot"])}
 
 
 def _by_path(fields: Mapping[str, Any]) -> dict[str, Any]:

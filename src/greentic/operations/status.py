@@ -59,6 +59,7 @@ def describe(
         "url": observation.url,
         "routers": observation.routers,
         "notices": [notice._asdict() for notice in observation.notices],
+        "discovered": dict(observation.discovered),
         "routers_wanted": environment.host_config.routers,
         "listen_addr": environment.host_config.listen_address,
         "router_states": [dataclasses.asdict(state) for state in observation.router_states],

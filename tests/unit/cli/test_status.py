@@ -45,3 +45,17 @@ def test_what_cannot_be_asked_is_not_said_to_be_stopped(tmp_path: Path) -> None:
     text = shown(tmp_path, Observation(False), observation_error={"message": "the runtime does not answer"})
     assert "stopped" not in text
     assert "cannot look at it: the runtime does not answer" in text
+
+
+def test_what_a_deployer_discovered_is_told_once(tmp_path: Path) -> None:
+    found = {
+        "listen_addr": "127.0.0.1:8080",
+        "namespace": "zain-prod",
+        "balancer": "lb-1.example",
+        "cname": "lb-1.example",
+    }
+    seen = Observation(True, routers=2, url="http://127.0.0.1:8080", discovered=found)
+    text = shown(tmp_path, seen)
+    assert "namespace: zain-prod" in text
+    assert text.count("lb-1.example") == 1
+    assert "listen_addr" not in text

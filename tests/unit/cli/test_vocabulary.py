@@ -62,7 +62,8 @@ class TestEnvPacks:
         rows = gtc.run("env-packs", "available")["env_packs"]
         assert {row["slot"] for row in rows} == {"deployer", "secrets", "telemetry", "sessions", "state", "revocation"}
         assert [row["path"] for row in gtc.run("env-packs", "available", "state")["env_packs"]] == [
-            "greentic.state.in-memory"
+            "greentic.state.in-memory",
+            "greentic.state.sqlite",
         ]
         needs = gtc.run("env-packs", "describe", "greentic.deployer.local-process")["capabilities"]
         assert [one["id"] for one in needs] == ["local-process.fs.writable", "local-process.port.available"]

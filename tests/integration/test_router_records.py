@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
+import re
+import resource
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +16,7 @@ import pytest
 from router_process import KEYS, SECRET, Reader, Stage, answering, deployment, echo, revision, staged, table
 
 from greentic.router import preview
+from greentic.router.access_log import FILE_BYTES
 from greentic.router.explaining import replay
 from greentic.router.keys import KeyRing, SigningKey
 from greentic.spec.errors import SpecViolation
@@ -95,6 +100,47 @@ def test_a_log_that_cannot_be_written_harms_no_request(stage: Stage, tmp_path: P
     while time.monotonic() < deadline and not stage.report().get("access_log", {}).get("dropped"):
         assert stage.get("/").status == 200
     assert stage.report()["access_log"]["dropped"]
+
+
+def test_a_line_that_a_full_disk_tears_spoils_no_other(stage: Stage, tmp_path: Path) -> None:
+    log = tmp_path / "access.jsonl"
+    worker = stage.worker(answering(b"x"))
+    stage.configure(logged(table(deployment([revision("R1", worker.port)])), log))
+    stage.get("/", "X-Request-Id: before")
+    lines_of(log, 1)
+    _, hard = resource.prlimit(stage.process.pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(stage.process.pid, resource.RLIMIT_FSIZE, (log.stat().st_size + 100, hard))
+    stage.get("/", "X-Request-Id: torn")
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline and not stage.report()["access_log"]["dropped"]:
+        pass
+    resource.prlimit(stage.process.pid, resource.RLIMIT_FSIZE, (hard, hard))
+    stage.get("/", "X-Request-Id: after")
+    stage.run(stage.control.stop(0))
+    assert stage.process.wait(10) == 0
+    first, torn, last = log.read_text().splitlines()
+    assert [json.loads(line)["request_id"] for line in (first, last)] == ["before", "after"]
+    assert len(torn) == 100
+
+
+def test_a_log_that_another_router_is_renaming_loses_nothing(stage: Stage, tmp_path: Path) -> None:
+    """Who finds the file full waits for the other's lock, and then finds no file of that name."""
+    log = tmp_path / "access.jsonl"
+    worker = stage.worker(answering(b"x"))
+    stage.configure(logged(table(deployment([revision("R1", worker.port)])), log))
+    stage.get("/", "X-Request-Id: before")
+    lines_of(log, 1)
+    with log.open("r+b") as full:
+        fcntl.flock(full, fcntl.LOCK_EX)
+        os.truncate(log, FILE_BYTES)
+        stage.get("/", "X-Request-Id: after")
+        waits = re.compile(rf"-> FLOCK +ADVISORY +WRITE {stage.process.pid} ")
+        deadline = time.monotonic() + 10
+        while time.monotonic() < deadline and not waits.search(Path("/proc/locks").read_text()):
+            pass
+        log.rename(tmp_path / "access.jsonl.1")
+    assert [line["request_id"] for line in lines_of(log, 1)] == ["after"]
+    assert stage.report()["access_log"]["dropped"] == 0
 
 
 def test_a_request_is_explained(stage: Stage) -> None:

@@ -8,6 +8,7 @@ renames it under a lock, and the others notice that theirs is not the named one 
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import time
@@ -33,6 +34,7 @@ BATCH_BYTES: Final = 256 * 1024
 """
 REMEMBERED: Final = 512
 """Parts of lines that were made before, of each kind."""
+_LINE_END: Final = 0x0A
 _MILLISECONDS: Final = 10_000
 """Durations of fewer microseconds have their text ready."""
 
@@ -50,8 +52,10 @@ class AccessLog:
         self._size = 0
         self._descriptor = -1
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="access-log")
-        self._writing: Future[bool] | None = None
+        self._writing: Future[int] | None = None
         self._written_lines = 0
+        self._torn = False
+        """Whether the last write to the file ended within a line."""
         self._second = self._moment = -1
         self._date = self._time = ""
         self._asked: dict[tuple[bytes, bytes, bytes], str] = {}
@@ -98,25 +102,30 @@ class AccessLog:
             return True
         if not self._writing.done():
             return False
-        if self._writing.result():
-            self.written += self._written_lines
-        else:
-            self.dropped += self._written_lines
+        arrived = self._writing.result()
+        self.written += arrived
+        self.dropped += self._written_lines - arrived
         self._writing = None
         return True
 
     # In the thread
 
-    def _append(self, batch: list[str]) -> bool:
-        """Whether the lines are in the file."""
+    def _append(self, batch: list[str]) -> int:
+        """How many of the lines are in the file. One that a full disk has torn is ended before the next."""
+        whole = "".join(batch).encode("ascii")
+        at = 0
         try:
-            data = memoryview("".join(batch).encode("ascii"))
             descriptor = self._open()
-            while data:
-                data = data[os.write(descriptor, data) :]
+            if self._torn:
+                os.write(descriptor, b"\n")
+                self._torn = False
+            data = memoryview(whole)
+            while at < len(whole):
+                at += os.write(descriptor, data[at:])
         except OSError:
-            return False
-        return True
+            self._torn = self._torn or (at > 0 and whole[at - 1] != _LINE_END)
+            return whole.count(b"\n", 0, at)
+        return len(batch)
 
     def _open(self) -> int:
         """The file that has the name now, with room in it."""
@@ -141,9 +150,10 @@ class AccessLog:
         """Rename the full file, unless another router has just done so: the lock is on the file itself."""
         fcntl.flock(self._descriptor, fcntl.LOCK_EX)
         ours = os.fstat(self._descriptor)
-        named = os.stat(self.path)  # noqa: PTH116
-        if (named.st_dev, named.st_ino) == (ours.st_dev, ours.st_ino):
-            os.replace(self.path, f"{self.path}.1")  # noqa: PTH105
+        with contextlib.suppress(FileNotFoundError):  # renamed just now, and not made anew yet
+            named = os.stat(self.path)  # noqa: PTH116
+            if (named.st_dev, named.st_ino) == (ours.st_dev, ours.st_ino):
+                os.replace(self.path, f"{self.path}.1")  # noqa: PTH105
 
     # The line
 

@@ -407,7 +407,8 @@ class Gateway:
         await self.pins.close()
         if self.spans is not None:
             await asyncio.to_thread(self.spans.close)
-        self._log_to(None)
+        if self.access_log is not None:
+            await asyncio.to_thread(self.access_log.close)
         return cut
 
     @property
@@ -440,7 +441,7 @@ class Gateway:
         old = self.access_log
         if old is not None and old.path != path:
             self.access_log = None
-            old.close()
+            self._loop.run_in_executor(None, old.close)  # the disk may be slow
         if path is not None and self.access_log is None:
             self.access_log = AccessLog(path)
 

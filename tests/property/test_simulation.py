@@ -44,15 +44,6 @@ def test_lives_are_in_order(first: int) -> None:
         assert counts[wanted], f"nothing of '{wanted}' in {counts}"
 
 
-def test_a_router_that_was_frozen_and_answers_late_takes_nobody_back() -> None:
-    # Its acknowledgement of an older table made a successor begin with that one, behind a receipt for the newer.
-    live(1_500_150, 60.0, hurried=True)
-
-
-def test_a_process_that_is_killed_while_frozen_is_gone() -> None:
-    live(1_500_046, 60.0, hurried=True)
-
-
 def test_a_seed_is_the_same_life_in_every_process() -> None:
     told = set()
     for order in ("1", "2"):

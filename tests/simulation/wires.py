@@ -87,6 +87,8 @@ class End(asyncio.Transport):
             self._lost = self._closing = True
             self._send(_RESET if self._coming else _END)
             self._send(_RESET)
+            if self.wire.held:
+                self.wire.release()  # of a dead process' socket the kernel keeps nothing back
 
     # A transport
 

@@ -20,12 +20,15 @@ import pytest
 from greentic.envpacks.deployer import DesiredState, Observation, RevisionObservation
 from greentic.envpacks.registry import Registry
 from greentic.providers.local import address, desired, keys, listening, lock, survivors, wire
-from greentic.providers.local.instance import Tables
+from greentic.providers.local.instance import Instance, Surroundings, Tables
 from greentic.providers.local.layout import Layout, write_private
+from greentic.router.balance import Places
+from greentic.router.control import Acknowledgement
 from greentic.router.table import RoutingTable
 from greentic.spec import errors
 from greentic.spec.capabilities import Slot
 from greentic.spec.environment import fresh
+from greentic.worker.logfile import LogFile
 
 
 class TestKeys:
@@ -315,3 +318,39 @@ def test_a_router_that_is_late_does_not_take_its_successors_back() -> None:
     assert tables.good is newer, (
         "a process that begins with the older table would serve it behind a receipt for the newer"
     )
+
+
+class _Obedient:
+    """A router's control that takes every table but those that it refuses."""
+
+    def __init__(self, *refused: int) -> None:
+        self.refused = refused
+        self.given: list[int] = []
+
+    async def configure(self, table: dict[str, Any], timeout: float) -> Acknowledgement:
+        version = table["version"]
+        self.given.append(version)
+        if version in self.refused:
+            raise errors.SpecViolation("routing-table", "no")
+        return Acknowledgement(version, {}, 0.0)
+
+
+async def _begins(folder: Path, refused: tuple[int, ...]) -> list[int]:
+    tables = Tables()
+    tables.offer({"version": 6})
+    tables.taken({"version": 6})
+    tables.offer({"version": 7})
+    places, control, changed = Places(), _Obedient(*refused), asyncio.Event()
+    given = Surroundings({}, folder, LogFile(folder / "log"), places, lambda *_, **__: None, changed.set)
+    instance = Instance("router-0", None, control, 0, given)  # type: ignore[arg-type]
+    feeding = asyncio.create_task(instance._feed(tables, lambda: {"index": 0, "count": 1}))
+    await changed.wait()
+    feeding.cancel()
+    places.close()
+    return control.given
+
+
+@pytest.mark.parametrize(("refused", "given"), [((), [7]), ((7,), [7, 6])])
+def test_who_begins_begins_with_the_newest_table(tmp_path: Path, refused: tuple[int, ...], given: list[int]) -> None:
+    """With an older one only when that one is refused: what it promised may have been prolonged since."""
+    assert asyncio.run(_begins(tmp_path, refused)) == given

@@ -304,10 +304,7 @@ class Instance:
         self._given.changed()
 
     async def _feed(self, tables: Tables, phase: Callable[[], dict[str, int]]) -> None:
-        """Give it every new table, the first one before it listens to anybody."""
-        if tables.good is not None and tables.good is not tables.newest:
-            # The newest may be one that was refused: what was served before is served again first.
-            await self._configure(tables.good, phase())
+        """Give it every new table, the newest one before it listens to anybody."""
         given = -1
         while True:
             table = await tables.newer(given)
@@ -318,12 +315,15 @@ class Instance:
             except SpecViolation as error:
                 self.refused = (given, error)
                 self._given.event("table-refused", router=self.name, version=given, reason=error.message)
+                if self.acknowledged is None and tables.good is not None:
+                    # What the others serve on is served again.
+                    await self._configure(tables.good, phase())
             self._given.changed()
 
     async def _configure(self, table: dict[str, Any], replica: dict[str, int]) -> None:
         options = {**table.get("options", {}), "replica": replica}
         message = {**table, "options": options}
-        self._offered = int(table["version"])
+        self._offered = max(self._offered, int(table["version"]))
         with calls.making("router.control", f"{self.name} table"):
             self.acknowledged = await _patiently(
                 lambda seconds: self._control.configure(message, seconds), ANSWER_SECONDS

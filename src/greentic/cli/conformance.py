@@ -25,19 +25,25 @@ def conformance() -> None:
 
 @conformance.command()
 @click.option("--deployer", "kind", metavar="KIND", help="The env-pack to test: PATH or PATH@VERSION.")
+@click.option("--bench", metavar="NAME", help="Who looks at an executable: an env-pack, or 'processes'.")
 @click.option("--profile", "profiles", metavar="NAME,…", help=f"Which checks. [default: {PROFILES}]")
 @click.option("--check", "names", metavar="NAME", multiple=True, help="Only this check; may be repeated.")
 @click.option("--out", type=FOLDER, metavar="DIR", help="Write report.json and the certificate there.")
 @verb("conformance", "run", view=lambda result: _view_run(result))
 async def run(
-    invocation: Invocation, kind: str | None, profiles: str | None, names: tuple[str, ...], out: Path | None
+    invocation: Invocation,
+    kind: str | None,
+    bench: str | None,
+    profiles: str | None,
+    names: tuple[str, ...],
+    out: Path | None,
 ) -> Any:
     """Test a deployer in a clean world of its own for each check. Exits 7 when one is not passed."""
     from greentic.conformance import certify
     from greentic.envpacks.registry import Registry
 
     registry = Registry.installed()
-    subject = certify.candidate(registry, need(kind, "option '--deployer'"))
+    subject = certify.candidate(registry, need(kind, "option '--deployer'"), bench)
     asked = certify.chosen([one.strip() for one in (profiles or PROFILES).split(",") if one.strip()], names)
     if out is not None:
         certify.prepare(out)

@@ -7,7 +7,10 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import version as version_of
 from pathlib import Path
+from typing import Final
 
 from greentic.conformance import report as reporting
 from greentic.conformance.checking import PROFILES, Check, checks
@@ -22,29 +25,73 @@ from greentic.store.clock import wall_clock
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A deployer that can be tested."""
+    """A deployer that can be tested; `looker` says who looks at what it does, as the certificate names it."""
 
     pack: EnvPack
     open_bench: OpenBench
+    looker: str = ""
 
 
-def candidate(registry: Registry, kind: str) -> Candidate:
-    """The deployer that `kind` names (a path, or `path@version`).
+PROCESSES: Final = "processes"
+"""The bench of greentic itself: the processes of this machine."""
 
-    NotFound when nothing installed offers it, Conflict when it is no deployer or offers no bench.
+
+def candidate(registry: Registry, kind: str, bench: str | None = None) -> Candidate:
+    """The deployer that `kind` names (a path, or `path@version`), and who looks: its own bench, or for an executable
+    `bench`: PROCESSES, or another executable that offers one.
+
+    NotFound when nothing installed offers it, Conflict when it is no deployer or nobody could look.
     """
     path, _, version = kind.partition("@")
     named = registry.named(path)
     if named is None:
         raise registry.unknown(kind)
     pack = registry.resolve(f"{path}@{version}" if version else named.descriptor, Slot.DEPLOYER)
+    if bench is not None:
+        return _looked_at(registry, pack, bench)
     if pack.bench is None:
         raise Conflict(
             f"'{path}' offers no bench, so nobody can look at what it does",
             details={"kind": kind},
-            next_step="offer one as EnvPack.bench: see docs/conformance.md",
+            next_step=(
+                f"name one: --bench {PROCESSES} when its workers are processes of this machine, or an env-pack"
+                if pack.executable is not None
+                else "offer one as EnvPack.bench: see docs/conformance.md"
+            ),
         )
-    return Candidate(pack, pack.bench)
+    return Candidate(pack, pack.bench, f"the bench of {_offered(registry, path)}, which is the deployer's own")
+
+
+def _looked_at(registry: Registry, pack: EnvPack, bench: str) -> Candidate:
+    from greentic.envpacks.program_bench import open_bench, open_processes
+
+    if pack.executable is None:
+        raise Conflict(f"'{pack.path}' is no executable: its bench is its own", next_step="leave --bench away")
+    if bench == PROCESSES:
+        looker = f"greentic {version_of('greentic')}: the processes of this machine"
+        return Candidate(pack, partial(open_processes, pack.executable), looker)
+    other = registry.named(bench.partition("@")[0])
+    if other is None:
+        raise registry.unknown(bench)
+    if other.executable is None or not other.executable.manifest.bench:
+        raise Conflict(
+            f"'{other.path}' offers no bench that could look at another's deployer",
+            next_step="its manifest names the program as 'bench': see docs/env-packs.md",
+        )
+    looker = f"the bench of {_offered(registry, other.path)}"
+    looker += ", which is the deployer's own" if other.path == pack.path else ""
+    return Candidate(pack, partial(open_bench, other.executable, pack.executable), looker)
+
+
+def _offered(registry: Registry, path: str) -> str:
+    """An env-pack as a certificate names it: with the digest of the bytes that ran, where there is one."""
+    origin = next((offer.origin() for offer in registry.offers() if offer.path == path), None)
+    if origin is None:
+        return path
+    if origin.digest is None:
+        return f"{path} ({origin.name} {origin.version})"
+    signed = f"signed by {', '.join(origin.signed_by)}" if origin.signed_by else "signed by nobody"
+    return f"{path} {origin.version} ({origin.digest}, {signed})"
 
 
 def chosen(profiles: Sequence[str] = (), names: Sequence[str] = ()) -> tuple[Check, ...]:
@@ -71,7 +118,7 @@ async def certify(registry: Registry, subject: Candidate, asked: Sequence[Check]
     parts = [one for one in PROFILES if one not in whole and any(check.profile == one for check in asked)]
     origin = next((offer.origin() for offer in registry.offers() if offer.path == subject.pack.path), None)
     seconds = time.monotonic() - clock
-    return reporting.report(subject.pack, origin, whole, parts, verdicts, began, seconds)
+    return reporting.report(subject.pack, origin, whole, parts, verdicts, began, seconds, subject.looker)
 
 
 def prepare(folder: Path) -> None:

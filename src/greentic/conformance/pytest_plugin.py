@@ -21,6 +21,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """The options."""
     group = parser.getgroup("greentic")
     group.addoption("--greentic-deployer", metavar="KIND", help="take this deployer through the driving test")
+    group.addoption("--greentic-bench", metavar="NAME", help="who looks at an executable")
     group.addoption("--greentic-profile", metavar="NAME,…", default="", help="only these profiles of it")
 
 
@@ -40,7 +41,7 @@ def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config
     from greentic.spec.errors import GreenticError
 
     try:
-        subject = certify.candidate(Registry.installed(), kind)
+        subject = certify.candidate(Registry.installed(), kind, config.getoption("--greentic-bench"))
         profiles = [one.strip() for one in config.getoption("--greentic-profile").split(",") if one.strip()]
         asked = certify.chosen(profiles)
     except GreenticError as error:

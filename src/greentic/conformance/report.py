@@ -26,8 +26,11 @@ def report(
     verdicts: Sequence[Verdict],
     began: datetime,
     seconds: float,
+    looker: str = "",
 ) -> ConformanceReport:
-    """What was found of `pack`, which `origin` offers: the profiles that were taken whole, and those in part."""
+    """What was found of `pack`, which `origin` offers, by `looker`: the profiles that were taken whole, and those in
+    part.
+    """
     return ConformanceReport(
         subject=Subject(
             kind=pack.descriptor,
@@ -39,6 +42,7 @@ def report(
             python=platform.python_version(),
             system=f"{platform.system()} {platform.release()} {platform.machine()}",
             processors=os.cpu_count() or 1,
+            **({"looker": looker} if looker else {}),
         ),
         started_at=timestamp(began),
         seconds=round(seconds, 3),
@@ -77,7 +81,7 @@ def text(found: ConformanceReport, digest: str) -> str:
     """The page as plain text."""
     title = _title(found)
     lines = [title, "=" * len(title), "", _statement(found), ""]
-    lines += [f"{name + ':':14}{value}" for name, value in _facts(found, digest)]
+    lines += [f"{name + ':':14} {value}" for name, value in _facts(found, digest)]
     for profile in (*found.profiles, *found.parts):
         lines += ["", profile, "-" * len(profile)]
         for one in found.checks:
@@ -108,6 +112,7 @@ def _facts(found: ConformanceReport, digest: str) -> list[tuple[str, str]]:
     return [
         ("deployer", f"{subject.kind}: {subject.summary}"),
         ("offered by", offered),
+        *([("looked at by", where.looker)] if where.looker else []),
         ("suite", f"greentic {where.suite}, {len(found.checks)} checks"),
         ("where", f"{where.system}, {where.processors} processors, Python {where.python}"),
         ("when", f"{found.started_at}, in {found.seconds:.0f} s"),

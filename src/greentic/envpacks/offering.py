@@ -39,6 +39,7 @@ def pack_of(executable: Executable, admit: Callable[[Environment], None]) -> Env
         answers=None if schema is None else lambda: schema,
         admit=admit,
         bench=partial(open_bench, executable, executable) if manifest.bench else None,
+        executable=executable,
         opened_by=OPENED_BY if manifest.slot in (Slot.SESSIONS, Slot.TELEMETRY) else None,
         declares=tuple(Capability(one.id, one.description) for one in manifest.capabilities),
         **_filling(executable, manifest.slot),

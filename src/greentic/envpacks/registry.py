@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from greentic.envpacks.bench import Bench
     from greentic.envpacks.credentials import Capability, DeployerCredentials
+    from greentic.envpacks.executables import Executable
     from greentic.envpacks.preflight import ToolCheck
     from greentic.envpacks.revocation import Revocation, RevocationContext
     from greentic.envpacks.secrets import Secrets, SecretsContext
@@ -49,7 +50,8 @@ class EnvPack:
     `answers` gives the JSON Schema of a binding's answers. `admit` refuses an environment that may not use it. `bench`
     opens a clean place in a folder for the driving test of a deployer; without one it cannot be certified. `declares`
     is what it says that it must be allowed, where it has no `credentials` that could look. `opened_by` names the entry
-    point of the routers' half, where that is another than the path.
+    point of the routers' half, where that is another than the path. `executable` is what it is when it is no
+    distribution.
     """
 
     path: str
@@ -69,6 +71,7 @@ class EnvPack:
     bench: Callable[[Path], Bench] | None = None
     declares: tuple[Capability, ...] = ()
     opened_by: str | None = None
+    executable: Executable | None = None
 
     @property
     def descriptor(self) -> str:

@@ -23,12 +23,13 @@ class Subject(Document):
 
 
 class Surroundings(Document):
-    """Where it was tested: versions of the suite and of Python, and the machine."""
+    """Where it was tested: versions of the suite and of Python, the machine, and who looked at the provider."""
 
     suite: Text
     python: Text
     system: Text
     processors: Annotated[int, Field(ge=1, strict=True)]
+    looker: Text | None = OMITTED
 
 
 class CheckResult(Document):

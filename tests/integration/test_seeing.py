@@ -5,10 +5,13 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import pty
+import re
 import signal
 import socket
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Iterator
 from http.client import HTTPConnection
@@ -206,6 +209,24 @@ def test_watching_without_a_terminal_prints_lines(gtc: CommandLine) -> None:
     assert "ready" in once.out
     assert gtc("op", "watch", "nosuch", "--once").status == 5
     assert gtc("op", "watch", "--interval", "0").error["kind"] == "invalid-argument"
+
+
+def test_a_narrow_terminal_keeps_names_and_shares(gtc: CommandLine) -> None:
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (24, 30))
+    command = [sys.executable, "-m", "greentic.cli.main", "op", "watch", "--once", "--interval", "0.2"]
+    process = subprocess.Popen(command, env=gtc.environment | {"TERM": "xterm", "NO_COLOR": "1"}, stdout=theirs)
+    os.close(theirs)
+    told = b""
+    with contextlib.suppress(OSError):  # how Linux says that nobody holds the other end any more
+        while data := os.read(ours, 65536):
+            told += data
+    os.close(ours)
+    assert process.wait(10) == 0
+    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", told.decode())
+    assert re.search(r"ASKED +SEEN", plain), plain
+    assert re.search(r"v1 +75%", plain), plain
+    assert "STATE" not in plain
 
 
 def test_counters_outlive_a_router(gtc: CommandLine) -> None:

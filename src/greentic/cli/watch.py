@@ -10,7 +10,7 @@ import click
 from greentic.cli.arguments import complete_deployment
 from greentic.cli.invocation import Concluded, Invocation, verb
 
-_WIDE, _NARROW = 110, 72
+_WIDE, _NARROW, _TINY = 110, 72, 48
 """Columns of the terminal from which everything has room, and below which only what matters most is shown."""
 
 
@@ -166,6 +166,8 @@ def _table(deployment: Any, width: int) -> Any:
         columns = [column for column in columns if column[0] not in {"P50", "PINS"}]
     if width < _NARROW:
         columns = [column for column in columns if column[0] not in {"IN FLIGHT", "WORKER", "ERR/S"}]
+    if width < _TINY:
+        columns = [column for column in columns if column[0] in {"", "ASKED", "SEEN"}]
     table = Table(box=None, show_edge=False, pad_edge=False, header_style="dim")
     for name, _ in columns:
         table.add_column(name, no_wrap=True, justify="left" if name in {"", "STATE", "WORKER"} else "right")

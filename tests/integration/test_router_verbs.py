@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -109,6 +110,12 @@ def test_redis_is_bound_followed_and_let_go(gtc: CommandLine, tmp_path: Path) ->
         redis.ask("FLUSHALL")
         gtc.get(x_greentic_session="bob")
         assert redis.ask("KEYS", "gt:pin:*")
+        redis.ask("CLIENT", "PAUSE", "60000", "ALL")
+        assert gtc.get(x_greentic_session="dave")[0] == 200, "a store that stalls costs a session its pin only"
+        redis.ask("CLIENT", "UNPAUSE")
+        text = gtc("op", "metrics").result["text"]
+        failed = re.findall(r"^greentic_session_pin_failures_total{.*} (.*)$", text, re.M)
+        assert sum(map(float, failed)) >= 1, "and a metric says so"
         back = gtc("op", "env-packs", "rollback", "sessions")
         assert back.status == 0, back.err
         redis.ask("FLUSHALL")

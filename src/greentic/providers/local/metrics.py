@@ -233,6 +233,20 @@ class Families(Collector):
         for kind, value in merged.get("unrouted", {}).items():
             unrouted.add_metric([self._env, kind], value)
         yield unrouted
+        sessions = merged.get("sessions", {})
+        failures = CounterMetricFamily(
+            "greentic_session_pin_failures",
+            "Questions that the store of session pins did not answer, by kind: the session landed by its slot.",
+            labels=(*_ENVIRONMENT, "kind"),
+        )
+        for kind, value in sessions.get("failures", {}).items():
+            failures.add_metric([self._env, kind], value)
+        yield failures
+        unkept = CounterMetricFamily(
+            "greentic_session_pins_unkept", "Session pins for which the store had no room.", labels=_ENVIRONMENT
+        )
+        unkept.add_metric([self._env], sessions.get("skipped", 0))
+        yield unkept
 
     def _latency(self) -> Iterator[Metric]:
         family = HistogramMetricFamily(

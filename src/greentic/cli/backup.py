@@ -101,4 +101,4 @@ def _view_restored(result: Any) -> None:
 def _view_pruned(result: Any) -> None:
     from greentic.cli.tables import line
 
-    line(f"{len(result['removed'])} backups removed")
+    line(f"{len(result['removed'])} backups removed" + (f": {result['note']}" if "note" in result else ""))

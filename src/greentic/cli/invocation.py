@@ -75,7 +75,13 @@ def remote_store(root: Path | None, url: str | None, token: str | None) -> Store
             f"store servers are not known here: {error.name} is missing", next_step="pip install 'greentic[server]'"
         ) from None
     origin = chosen(url, token, os.environ)
-    return None if origin is None else RemoteStore(origin, store_root(root))
+    if origin is None:
+        return None
+    remote = RemoteStore(origin, store_root(root))
+    command = click.get_current_context(silent=True)
+    if command is not None:
+        command.call_on_close(remote.close)
+    return remote
 
 
 def _nothing() -> None:

@@ -9,6 +9,7 @@ from greentic.operations.following import follow
 from greentic.operations.kept import files, kept
 from greentic.store.backup import Rule
 from greentic.store.contract import Backup
+from greentic.store.files import FilesStore
 from greentic.store.restoring import FolderBackups
 
 
@@ -52,7 +53,15 @@ async def restore(context: Context, environment_id: str, name: str | None) -> di
 
 
 def prune(context: Context, environment_id: str, last: int, days: int) -> dict[str, Any]:
-    """Remove the backups of changes beyond the newest `last` and the newest of each of `days` days."""
+    """Remove the backups of changes beyond the newest `last` and the newest of each of `days` days.
+
+    A store server keeps past generations instead, for as long as it keeps keys: nothing is to be removed there, and
+    `note` says so.
+    """
+    if not isinstance(context.store, FilesStore):
+        context.store.load(environment_id)
+        note = "a store server makes no backup of each change and forgets past generations by itself; yours stay"
+        return {"environment_id": environment_id, "removed": [], "note": note}
     removed = FolderBackups(files(context)).prune(
         environment_id,
         Rule(last, days),

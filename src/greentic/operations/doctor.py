@@ -1,7 +1,9 @@
 """The doctor: everything that can be wrong with an environment, each with its fix. Loads even a broken one.
 
 `examine` changes nothing. `repair` does what can be done without guessing: it finishes what an interrupted writer left,
-removes files that no record names, tightens modes, and takes revisions whose files are gone out of the traffic.
+removes files that no record names, tightens modes, and takes revisions whose files are gone out of the traffic. With a
+store server the record is checked there and the log of it here, and what is mended is what this machine keeps: a change
+in a database is whole or not there, and what was spoiled on its disk goes back by `backup restore`.
 """
 
 from __future__ import annotations
@@ -17,11 +19,11 @@ from greentic.bundles.digests import digest_file
 from greentic.operations import doctor_trust, names, revisions, traffic, updates
 from greentic.operations.context import Context, desired
 from greentic.operations.findings import Finding
-from greentic.operations.kept import files
+from greentic.operations.kept import kept
 from greentic.spec import rules
 from greentic.spec.capabilities import Slot
 from greentic.spec.environment import Environment
-from greentic.spec.errors import GreenticError, NotFound
+from greentic.spec.errors import CorruptDocument, GreenticError, NotFound
 from greentic.spec.identifiers import is_digest
 from greentic.spec.lifecycle import PRESENT, Lifecycle
 from greentic.spec.parsing import parse, parse_json
@@ -29,6 +31,7 @@ from greentic.spec.revision import PackListLock, Revision
 from greentic.spec.weights import scale
 from greentic.store import policies
 from greentic.store.contract import Stored
+from greentic.store.files import FilesStore
 
 MAX_LOCK_BYTES = 4 * 1024 * 1024
 SECRET_FILES = ("environment.json", "router-keys.json", "policy.json")
@@ -37,32 +40,37 @@ NEEDED = (Slot.DEPLOYER, Slot.SECRETS, Slot.TELEMETRY, Slot.SESSIONS, Slot.STATE
 
 async def examine(context: Context, environment_id: str, *, live: bool = True) -> dict[str, Any]:
     """Every finding; `ok` when there is none but notes. NotFound only when there is no such folder at all."""
-    folder = files(context).artifacts(environment_id)
+    here, folder = isinstance(context.store, FilesStore), context.store.artifacts(environment_id)
     if not folder.is_dir():
         raise NotFound(
             f"there is no environment '{environment_id}'",
             details={"environment_id": environment_id},
             next_step=f"gtc op env create {environment_id}",
         )
-    found = [*_folder(folder)]
+    found = [*_folder(folder)] if here else []
     try:
         stored: Stored | None = context.store.load(environment_id)
     except GreenticError as error:
+        if not here and not isinstance(error, CorruptDocument):
+            raise  # there is none, or the server does not answer
         stored = None
         fix = error.next_step or f"gtc op backup restore {environment_id}"
         found.append(Finding("document", "error", "environment.json", error.message, fix))
     logged = [*_audit(context, environment_id)]
     found += logged
-    found += _backups(context, environment_id)
+    if here:
+        found += _backups(context, environment_id)
     if stored is not None:
         environment = stored.environment
         found += _rules(environment)
-        found += _policy(folder, environment_id)
+        if here:
+            found += _policy(folder, environment_id)
         found += _packs(context, environment)
-        found += _files(folder, environment)
+        if here or (folder / "revisions").is_dir():  # a server's environment runs on this machine, or on another
+            found += _files(folder, environment, here=here)
         found += _lifecycles(environment)
-        found += _channel(folder)
-        found += doctor_trust.findings(context, environment, judge_head=not logged)
+        found += _channel(context, environment_id)
+        found += doctor_trust.findings(context, environment, judge_head=not logged, signs=here)
         if live:
             found += await _live(context, stored)
     return {
@@ -75,10 +83,14 @@ async def examine(context: Context, environment_id: str, *, live: bool = True) -
 
 async def repair(context: Context, environment_id: str) -> dict[str, Any]:
     """Mend what can be mended; on a dry run only say what would be done. The rest stands in `remaining`."""
-    store = files(context)
+    store = context.store
     folder = store.artifacts(environment_id)
-    stored = store.load(environment_id) if context.dry_run else store.recover(environment_id)
-    done: list[str] = [] if context.dry_run else ["finished what an interrupted writer left"]
+    done: list[str] = []
+    if isinstance(store, FilesStore) and not context.dry_run:
+        stored = store.recover(environment_id)
+        done.append("finished what an interrupted writer left")
+    else:
+        stored = store.load(environment_id)
     for path in _loose(folder):
         done.append(f"set the mode of {path.name} to 0600")
         if not context.dry_run:
@@ -87,7 +99,9 @@ async def repair(context: Context, environment_id: str) -> dict[str, Any]:
         done.append(f"removed {path.relative_to(folder)}, which no record names")
         if not context.dry_run:
             shutil.rmtree(path, ignore_errors=True)
-    for revision in _without_files(folder, stored.environment):
+    # Of a server's environment another machine may have the files: only who is there can say that they are gone.
+    lost = _without_files(folder, stored.environment) if isinstance(store, FilesStore) else []
+    for revision in lost:
         done.append(f"archived {revision.bundle_id} v{revision.sequence}, whose files are gone")
         if not context.dry_run:
             await _evict(context, environment_id, revision)
@@ -140,9 +154,9 @@ def _loose(folder: Path) -> list[Path]:
 def _audit(context: Context, environment_id: str) -> Iterator[Finding]:
     fix = "compare with an exported copy (gtc op audit export); a chain that was changed cannot be mended"
     try:
-        report = files(context).verify_audit(environment_id)
+        report = kept(context).verify_audit(environment_id)
     except GreenticError as error:
-        report = files(context).audit(environment_id).verify()
+        report = kept(context).audit(environment_id).verify()
         if report.finding is None:
             return  # only the anchor could not be read, and that is reported as a document finding
         yield Finding("audit", "error", "audit", error.message, fix)
@@ -153,9 +167,7 @@ def _audit(context: Context, environment_id: str) -> Iterator[Finding]:
 
 
 def _backups(context: Context, environment_id: str) -> Iterator[Finding]:
-    from greentic.store.backup import kept
-
-    for backup in kept(files(context).artifacts(environment_id)):
+    for backup in kept(context).backups().list(environment_id):
         if backup.origin == "damaged":
             fix = f"remove it when it is understood: rm backups/{backup.name}"
             yield Finding("damaged-copy", "note", backup.name, "a damaged document was put aside here", fix)
@@ -200,13 +212,17 @@ def _packs(context: Context, environment: Environment) -> Iterator[Finding]:
             yield Finding("env-pack", "warning", binding.kind, "is an executable that nobody signed", fix)
 
 
-def _files(folder: Path, environment: Environment) -> Iterator[Finding]:
+def _files(folder: Path, environment: Environment, *, here: bool) -> Iterator[Finding]:
     repair = f"gtc op env repair {environment.environment_id} --apply"
     missing = {revision.revision_id for revision in _without_files(folder, environment)}
     for revision in environment.revisions:
         if revision.lifecycle is Lifecycle.ARCHIVED:
             continue
         name = f"{revision.bundle_id} v{revision.sequence}"
+        if revision.revision_id in missing and not here:
+            fix = "look on the machine that runs it, or stage it anew from here"
+            yield Finding("revision-files", "note", name, "its files are not on this machine", fix)
+            continue
         if revision.revision_id in missing:
             yield Finding("revision-files", "error", name, "its files are gone, so it cannot run", repair)
             continue
@@ -270,9 +286,9 @@ def _lifecycles(environment: Environment) -> Iterator[Finding]:
             yield Finding("failed", "warning", name, revision.failure or "it failed", fix)
 
 
-def _channel(folder: Path) -> Iterator[Finding]:
+def _channel(context: Context, environment_id: str) -> Iterator[Finding]:
     try:
-        updates.load(folder)
+        updates.load(context.store.files(environment_id))
     except GreenticError as error:
         yield Finding("update-channel", "error", updates.FILE, error.message, error.next_step or "remove the file")
 

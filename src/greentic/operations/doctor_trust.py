@@ -16,8 +16,12 @@ from greentic.trust.errors import OperatorKeyError
 from greentic.trust.root import TrustRoot
 
 
-def findings(context: Context, environment: Environment, *, judge_head: bool = True) -> Iterator[Finding]:
-    """Each finding with its fix. `judge_head` is False for a log of which it is known that it does not hold."""
+def findings(
+    context: Context, environment: Environment, *, judge_head: bool = True, signs: bool = True
+) -> Iterator[Finding]:
+    """Each finding with its fix. `judge_head` is False for a log of which it is known that it does not hold, `signs`
+    for an environment whose server signs for it, with a key of its own.
+    """
     if judge_head:
         yield from _head(context, environment.environment_id)
     files = context.store.files(environment.environment_id)
@@ -27,7 +31,8 @@ def findings(context: Context, environment: Environment, *, judge_head: bool = T
         fix = f"gtc op backup restore {environment.environment_id}"
         yield Finding("trust-root", "error", "trust root", error.message, fix)
         return
-    yield from _operator(environment, root)
+    if signs:
+        yield from _operator(environment, root)
     yield from _policies(environment, files, root)
 
 

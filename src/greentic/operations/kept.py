@@ -63,6 +63,6 @@ def files(context: Context) -> FilesStore:
     if isinstance(context.store, FilesStore):
         return context.store
     raise NotImplementedYet(
-        "this verb works on the files of the machine that keeps the environments, and these are kept by a server",
-        next_step="run it there, without --store-url",
+        "a policy is kept with the environments of one machine; on a store server its token file says who may do what",
+        next_step="gtc store token create NAME --role ROLE, where the server runs",
     )

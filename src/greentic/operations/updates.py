@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import asdict
-from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from greentic.engine.command import Command
 from greentic.operations.context import Context
@@ -14,8 +13,9 @@ from greentic.operations.kept import files
 from greentic.spec.errors import SpecViolation
 from greentic.spec.parsing import Payload, Text, parse, parse_json
 from greentic.spec.update_channel import ConfigureUpdatesPayload, UpdateChannelConfig, configured
-from greentic.store.contract import WritableFiles
-from greentic.store.io import read
+from greentic.store.contract import Applied, Files, WritableFiles
+from greentic.store.files import FilesStore
+from greentic.store.preconditions import Precondition, meet
 
 FILE = "update-channel.json"
 _DIDS = "x-greentic-trusted-dids"
@@ -28,19 +28,31 @@ class TrustDidPayload(Payload):
     did: Text
 
 
-def load(folder: Path) -> UpdateChannelConfig | None:
-    """The channel in an environment's folder, None when there is none; SpecViolation when it is malformed."""
-    data = read(folder / FILE)
+@runtime_checkable
+class Rewriting(Protocol):
+    """A store elsewhere, in which a file is changed by what is made of the one that is there."""
+
+    def rewrite(self, command: Command, path: str, change: Callable[[bytes | None], Any]) -> Applied:
+        """Make the file what `change` makes of it, also when somebody else changes it meanwhile."""
+        ...
+
+
+def load(files: Files) -> UpdateChannelConfig | None:
+    """The channel beside an environment's document, None when there is none; SpecViolation when it is malformed."""
+    return _read(files.read(FILE))
+
+
+def _read(data: bytes | None) -> UpdateChannelConfig | None:
     try:
         return None if data is None else parse(UpdateChannelConfig, parse_json(data, FILE), FILE)
     except SpecViolation as error:
-        error.next_step = f"mend {folder / FILE}, or remove it and set the channel anew: gtc op updates config-set"
+        error.next_step = f"mend {FILE}, or remove it and set the channel anew: gtc op updates config-set"
         raise
 
 
-def trusted_dids(folder: Path) -> frozenset[str]:
+def trusted_dids(files: Files) -> frozenset[str]:
     """The DIDs whose keys were trusted for this channel."""
-    channel = load(folder)
+    channel = load(files)
     found = [] if channel is None else (channel.model_extra or {}).get(_DIDS, [])
     return frozenset(one for one in found if isinstance(one, str)) if isinstance(found, list) else frozenset()
 
@@ -48,7 +60,7 @@ def trusted_dids(folder: Path) -> frozenset[str]:
 def show(context: Context, environment_id: str) -> dict[str, Any]:
     """What is stored (None: nothing) and what it comes to."""
     context.store.load(environment_id)
-    return _told(environment_id, load(context.store.artifacts(environment_id)))
+    return _told(environment_id, load(context.store.files(environment_id)))
 
 
 def configure(context: Context, environment_id: str, payload: ConfigureUpdatesPayload) -> dict[str, Any]:
@@ -85,22 +97,32 @@ def _write(
     payload: Payload,
     change: Callable[[UpdateChannelConfig | None], UpdateChannelConfig],
 ) -> dict[str, Any]:
-    store = files(context)
-    folder = store.artifacts(environment_id)
+    store = context.store
     command = Command(environment_id, "updates", verb, payload, context.step_key(""), context.actor)
     if context.dry_run:
-        store.would_maintain(command)
-        return _told(environment_id, change(load(folder)))
+        if isinstance(store, FilesStore):
+            store.would_maintain(command)
+        return _told(environment_id, change(load(store.files(environment_id))))
+    generation, etag = context.precondition
+    if isinstance(store, Rewriting):
+        meet(Precondition(generation, etag), store.load(environment_id))
+        made: list[UpdateChannelConfig] = []
+
+        def changed(data: bytes | None) -> Any:
+            made.append(change(_read(data)))
+            return made[-1].to_json()
+
+        store.rewrite(command, FILE, changed)
+        return _told(environment_id, made[-1])
 
     def written(beside: WritableFiles) -> dict[str, Any]:
         # Read in the writer's turn: what somebody else set a moment ago is kept.
-        channel = change(load(folder))
+        channel = change(load(beside))
         data = (json.dumps(channel.to_json(), indent=2, ensure_ascii=False) + "\n").encode()
         beside.write(FILE, data)
         return _told(environment_id, channel)
 
-    generation, etag = context.precondition
-    return dict(store.maintain(command, written, expected_generation=generation, if_match=etag).result)
+    return dict(files(context).maintain(command, written, expected_generation=generation, if_match=etag).result)
 
 
 def _told(environment_id: str, channel: UpdateChannelConfig | None) -> dict[str, Any]:

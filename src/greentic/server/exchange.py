@@ -28,6 +28,7 @@ SLOWEST = 128 * 1024
 JSON = "application/json"
 REALM = "greentic-store"
 _ETAG = re.compile(r'"([0-9a-f]{64})"|([0-9a-f]{64})')
+_FILE = re.compile(r"[0-9a-f]{64}")
 _GENERATION = re.compile(r"[0-9]{1,18}")
 
 
@@ -80,6 +81,15 @@ def expected_generation(request: Request) -> int | None:
     if not _GENERATION.fullmatch(given):
         raise InvalidArgument("the header If-Generation-Match holds a generation, a whole number")
     return int(given)
+
+
+def file_match(request: Request) -> str | None:
+    """The SHA-256 of the file that the caller saw, or `none`, in the header If-File-Match, which is ours; None when it
+    does not say."""
+    given = request.headers.get("if-file-match")
+    if given is not None and given != "none" and not _FILE.fullmatch(given):
+        raise InvalidArgument("the header If-File-Match holds the SHA-256 of a file in hex, or none")
+    return given
 
 
 def evidence(request: Request) -> tuple[str, ...]:

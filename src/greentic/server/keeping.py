@@ -27,7 +27,7 @@ from greentic.server.reads import shown
 from greentic.spec import identifiers
 from greentic.spec.backup import BackupArtifact, StateIntegrity
 from greentic.spec.environment import Environment
-from greentic.spec.errors import CorruptDocument, Denied, GreenticError, InvalidArgument, NotImplementedYet
+from greentic.spec.errors import Conflict, CorruptDocument, Denied, GreenticError, InvalidArgument, NotImplementedYet
 from greentic.spec.parsing import Payload, parse_payload
 from greentic.spec.runtime import EnvironmentRuntime
 from greentic.spec.verbs import Operation
@@ -213,7 +213,12 @@ class Keeping:
             if parse_payload(EnvironmentRuntime, value, "the body").environment_id != asked.environment_id:
                 raise InvalidArgument("the body is of another environment")
 
+        seen = exchange.file_match(request)
+
         def write(files: WritableFiles) -> Mapping[str, Any]:
+            present = files.read(path)
+            if seen is not None and seen != ("none" if present is None else exchange.digest_of(present)):
+                raise Conflict(f"'{path}' is not as the caller saw it any more", details={"reason": "file-changed"})
             files.write(path, data)
             return {"path": path, "size_bytes": len(data)}
 

@@ -68,9 +68,10 @@ def document_of(
         document["extensions"] = [_binding(one, folder, base) for one in environment.extensions]
     if environment.messaging_endpoints:
         document["messaging_endpoints"] = [_endpoint(one, warnings) for one in environment.messaging_endpoints]
-    channel = updates.load(folder)
+    beside = context.store.files(environment.environment_id)
+    channel = updates.load(beside)
     if channel is not None:
-        document["updates"] = _updates(channel, updates.trusted_dids(folder), warnings)
+        document["updates"] = _updates(channel, updates.trusted_dids(beside), warnings)
     return document, warnings
 
 

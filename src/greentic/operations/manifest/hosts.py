@@ -98,7 +98,7 @@ def _shown(value: Any) -> str:
 def policy_step(manifest: Manifest, recorded: Recorded, actor: str, keyed: Keyed) -> Step | None:
     """Outside `local` nothing is allowed without a policy: who makes an environment becomes its admin."""
     name = manifest.environment.id
-    if name == LOCAL or (recorded.environment is not None and not recorded.lawless):
+    if name == LOCAL or recorded.governed or (recorded.environment is not None and not recorded.lawless):
         return None
     key = keyed("init-policy", name, actor)
     return Step("init-policy", name, Action.CREATE, f"make you admin of {name}", {}, key, InitPolicy())

@@ -55,7 +55,8 @@ class Recorded:
     - `answers`: digests of the answers files that bindings name, by reference.
     - `secrets`: the paths whose value is as the manifest wants it.
     - `trusted`: the operator's key is in the trust root.
-    - `lawless`: the environment was just made and has no policy yet.
+    - `lawless`: the environment was just made and has no policy yet. `governed`: the store itself says who may do what,
+      as a server does, and an environment there has no policy.
     - `unfinished`: an earlier run stopped before its end, so routers may not know all that is recorded; None when not.
       These are the revisions that the run was to remove, whose files may still be there.
     - `channel`: the update channel, None when there is none; `dids`: those whose keys were trusted by a manifest.
@@ -69,6 +70,7 @@ class Recorded:
     secrets: frozenset[str] = frozenset()
     trusted: bool = False
     lawless: bool = False
+    governed: bool = False
     unfinished: frozenset[str] | None = None
     channel: UpdateChannelConfig | None = None
     dids: frozenset[str] = frozenset()

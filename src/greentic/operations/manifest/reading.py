@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from greentic.operations import updates
 from greentic.operations.context import Context
+from greentic.operations.health_evidence import Distant
 from greentic.operations.manifest import matching, ownership
 from greentic.operations.manifest.digests import ArtifactDigests
 from greentic.operations.manifest.inputs import Answers, Artifact, Recorded, Resolved, Target
@@ -104,9 +105,10 @@ def gather(context: Context, source: Source) -> Gathered:
         and stored.generation == 1
         and name != LOCAL
         and not (folder / "policy.json").exists(),
+        governed=isinstance(context.store, Distant),
         unfinished=_unfinished(folder),
-        channel=None if stored is None else updates.load(folder),
-        dids=frozenset() if stored is None else updates.trusted_dids(folder),
+        channel=None if stored is None else updates.load(context.store.files(name)),
+        dids=frozenset() if stored is None else updates.trusted_dids(context.store.files(name)),
         mine=mine,
         others=others,
     )

@@ -8,15 +8,21 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, BinaryIO
 
-from greentic.spec.backup import BackupManifest
-from greentic.spec.errors import CorruptDocument, NotFound, NotImplementedYet, StoreError
+from pydantic_core import from_json
+
+from greentic.spec.backup import BackupArtifact, BackupManifest
+from greentic.spec.environment import Environment
+from greentic.spec.errors import CorruptDocument, NotFound, StoreError
 from greentic.spec.parsing import parse
 from greentic.store.chain import Entry
 from greentic.store.contract import Applied, Backup, Request, Stored
+from greentic.store.preconditions import Precondition, meet
 from greentic.store.remote.transport import Transport, joined
 from greentic.store.verification import AuditReport, Head, verify
 
 PAGE = 500
+NEW = "new"
+"""In place of the name that a backup would be given."""
 ENVIRONMENTS = "environments"
 
 
@@ -103,7 +109,8 @@ class RemoteBackups:
     ) -> Applied:
         """Keep the present state."""
         if dry_run:
-            raise NotImplementedYet("a store server does not rehearse backups")
+            present = self._load(environment_id)
+            return Applied({"backup": NEW}, present.environment, present.generation, present.etag)
         where = joined(ENVIRONMENTS, environment_id, "backups")
         answer = self._transport.change("POST", where, None, idempotency_key, {})
         applied = self._changed(environment_id, answer.value)
@@ -122,14 +129,14 @@ class RemoteBackups:
         request: Request | None = None,  # noqa: ARG002
     ) -> Applied:
         """Make a backup the present state; None: the newest that differs from it."""
-        if dry_run:
-            raise NotImplementedYet("a store server does not rehearse restorations")
         found = self.list(environment_id)
         present = self._present(environment_id)
         if name is None:
             name = next((one.name for one in reversed(found) if present is None or one.etag != present.etag), None)
         if name is None:
             raise NotFound(f"the environment '{environment_id}' has no other backup", details={"backups": len(found)})
+        if dry_run:
+            return self._rehearsed(environment_id, name, present, expected_generation, if_match)
         body: dict[str, Any] = {"backup_id": name}
         if present is None:
             # Nobody can name the state that is replaced; the server sees for itself that it cannot be trusted.
@@ -141,6 +148,21 @@ class RemoteBackups:
         applied = self._changed(environment_id, self._transport.change("POST", where, body, idempotency_key, {}).value)
         generation = next((one.generation for one in found if one.name == name), None)
         return _with(applied, {"backup": name, "restored_generation": generation})
+
+    def _rehearsed(
+        self, environment_id: str, name: str, present: Stored | None, generation: int | None, if_match: str | None
+    ) -> Applied:
+        """What restoring the backup would come to: it is fetched whole and checked here, and nothing is changed."""
+        meet(Precondition(generation, if_match), present)
+        where = joined(ENVIRONMENTS, environment_id, "backups", name, "export")
+        carried = parse(BackupArtifact, from_json(self._transport.content(where)), "the backup of the store server")
+        content = carried.snapshot.get("environment")
+        if not carried.intact() or not carried.manifest.integrity.matches(content):
+            raise CorruptDocument(f"the backup '{name}' of '{environment_id}' is not what was kept")
+        environment = parse(Environment, content, "the document of the backup")
+        told = {"backup": name, "restored_generation": carried.manifest.generation}
+        after = carried.manifest.generation if present is None else present.generation
+        return Applied(told, environment, after + 1, carried.manifest.integrity.digest)
 
     def _present(self, environment_id: str) -> Stored | None:
         """The present state, None when it cannot be trusted."""

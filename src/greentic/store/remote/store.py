@@ -6,8 +6,9 @@ of revisions and of a data plane on this machine stay on this machine, in a fold
 
 from __future__ import annotations
 
+import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 from greentic.engine.command import Command
 from greentic.spec import identifiers
 from greentic.spec.environment import Environment
-from greentic.spec.errors import GreenticError, NotFound, NotImplementedYet, StoreError
+from greentic.spec.errors import Conflict, GreenticError, NotFound, NotImplementedYet, StoreError
 from greentic.spec.integrity import canonical_json
 from greentic.spec.parsing import parse
 from greentic.store import trust_file
@@ -31,6 +32,7 @@ from greentic.trust import health
 ENVIRONMENTS = "environments"
 FOLDER = ".remote"
 PAGE = 500
+REWRITES = 5
 
 
 class RemoteStore:
@@ -182,6 +184,25 @@ class RemoteStore:
             raise
         answer = self._transport.change("POST", where, told, key, {})
         return self._changed(name, answer.value)
+
+    def rewrite(self, command: Command, path: str, change: Callable[[bytes | None], Any]) -> Applied:
+        """Make the file `path` beside the document what `change` makes of it, a JSON value; anew when somebody else was
+        quicker. Conflict when that goes on."""
+        name = identifiers.environment_id(command.environment_id)
+        where = joined(ENVIRONMENTS, name, "files", *path.split("/"))
+        for left in reversed(range(REWRITES)):
+            present = self.files(name).read(path)
+            seen = "none" if present is None else hashlib.sha256(present).hexdigest()
+            try:
+                answer = self._transport.change(
+                    "PUT", where, change(present), command.idempotency_key, {"if-file-match": seen}
+                )
+            except Conflict as error:
+                if error.details.get("reason") != "file-changed" or not left:
+                    raise
+                continue
+            return self._changed(name, answer.value)
+        raise AssertionError("the last try ends it")
 
     def audit(self, environment_id: str) -> RemoteTrail:
         """The environment's audit log, for reading."""

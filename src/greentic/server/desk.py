@@ -17,8 +17,9 @@ from greentic.engine.command import Command
 from greentic.envpacks.registry import Registry
 from greentic.operations.context import Context
 from greentic.server import exchange
-from greentic.server.access import Principal
+from greentic.server.access import OPEN_DEV, Principal
 from greentic.server.exchange import MAX_BODY_BYTES
+from greentic.server.failures import Throttled
 from greentic.server.health_gate import DataPlanes
 from greentic.spec.errors import GreenticError
 from greentic.store import contract
@@ -76,8 +77,9 @@ class Desk:
         else:
             principal = self.doorkeeper.admit(request)
         recognised = request.scope.get("state", {}).get("recognised")
-        if recognised is not None:
-            recognised()  # its connection may stay
+        known_as = None if principal.policy == OPEN_DEV else principal.name
+        if recognised is not None and not recognised(known_as):  # its connection may stay, if there is a place
+            raise Throttled("too many connections of yours are open")
         return principal
 
     async def in_thread(self, work: Callable[[], Value]) -> Value:

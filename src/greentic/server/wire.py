@@ -46,6 +46,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._peer = peer(transport)
         self.app_state = {**self.app_state, "peer": self._peer}
         self._await_head()
+        self._owner: tuple[str, str] | None = None if self.client is None else ("address", self.client[0])
         self._since = self.loop.time()
         self._stranger_timer = self.loop.call_later(STRANGER_SECONDS, self._let_go)
         self._make_room()
@@ -125,9 +126,11 @@ class BoundedProtocol(HttpToolsProtocol):
             return
         cycle, keep_alive = self.cycle, self.cycle.keep_alive
 
-        def recognised() -> None:
+        def recognised(caller: str | None) -> bool:
             cycle.keep_alive = keep_alive
             self._recognised()
+            self._owner = None if caller is None else ("caller", caller)
+            return self._make_room()
 
         # A body that is on its way must be let in: closing before it arrived could cost the client its answer.
         if not any(name in {b"content-length", b"transfer-encoding"} for name, _ in self.headers):
@@ -147,24 +150,26 @@ class BoundedProtocol(HttpToolsProtocol):
             self.cycle.keep_alive = False
         self._stranger_timer = self.loop.call_later(CLOSING_SECONDS, self.transport.abort)
 
-    def _make_room(self) -> None:
-        """Let the longest idle stranger of this address go when there are too many: one address takes half of the
-        places at most, and never the place of somebody who is known."""
-        if self._limit is None or self.client is None:
-            return
-        strangers = [
+    def _make_room(self) -> bool:
+        """Let the longest idle connection of the same stranger's address, or of the same caller, go when there are too
+        many: one of them takes half of the places at most, and never that of another. Whether there was one to go."""
+        if self._limit is None or self._owner is None:
+            return True
+        same = [
             one
             for one in self.connections
-            if isinstance(one, BoundedProtocol)
-            and one._stranger_timer is not None
-            and one.client is not None
-            and one.client[0] == self.client[0]
-            and not one.transport.is_closing()
+            if isinstance(one, BoundedProtocol) and one._owner == self._owner and not one.transport.is_closing()
         ]
-        if len(strangers) > max(1, self._limit // 2):
-            idle = [one for one in strangers if one._idle and one is not self]
-            oldest = min(idle, key=lambda one: one._since, default=self)
-            oldest.transport.close()
+        if len(same) <= max(1, self._limit // 2):
+            return True
+        idle = [one for one in same if one._idle and one is not self]
+        if idle:
+            min(idle, key=lambda one: one._since).transport.close()
+        elif self._owner[0] == "address":
+            self.transport.close()
+        else:
+            self.cycle.keep_alive = False  # it is to hear that there is no place
+        return bool(idle)
 
     def _await_head(self) -> None:
         self._head_bytes = 0

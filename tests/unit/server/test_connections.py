@@ -22,9 +22,9 @@ LIMIT = 8
 def small(tmp_path):
     """A guarded server with eight places."""
     keys = Keys(tmp_path / "tokens.json")
-    value = keys("root")
+    value, other = keys("root"), keys("other")
     with served(tmp_path, GuardedDoor(keys.path), settings=Settings(connections=LIMIT)) as found:
-        found.token = value
+        found.token, found.other = value, other
         yield found
 
 
@@ -88,9 +88,18 @@ def test_idle_strangers_of_one_address_lock_nobody_out(small):
 
 def test_a_server_without_a_place_says_so_as_a8_does(small):
     with contextlib.ExitStack() as held:
-        for _ in range(LIMIT - 1):
+        for number in range(LIMIT - 1):
             connection = held.enter_context(connected(small))
-            assert answer(connection, "/environments", small.token)[0] == 200
+            assert answer(connection, "/environments", (small.token, small.other)[number % 2])[0] == 200
         status, headers, body = answer(held.enter_context(connected(small)), "/environments", small.token)
         assert (status, headers["retry-after"], headers["content-type"]) == (503, "1", "application/json")
         assert json.loads(body)["kind"] == "busy"
+
+
+def test_one_caller_takes_half_of_the_places(small):
+    """A client that opens connections and forgets them locks out neither others nor itself."""
+    with contextlib.ExitStack() as held:
+        for _ in range(3 * LIMIT):
+            connection = held.enter_context(connected(small))
+            assert answer(connection, "/environments", small.token)[0] == 200
+        assert ok(small.ask("GET", "/environments", token=small.other)) == {"environments": []}

@@ -90,7 +90,7 @@ class TestAnswersThatNobodyReads:
                     await app(scope, receive, send)
                     return
                 if scope["path"] == "/large/known":
-                    scope["state"]["recognised"]()
+                    scope["state"]["recognised"](scope["client"][0])
                 await send({"type": "http.response.start", "status": 200, "headers": []})
                 await send({"type": "http.response.body", "body": b"x" * 32_000_000})
 

@@ -24,7 +24,7 @@ help:
 	@echo "make store-kill    kill the store under 16 writers for ten minutes, on each database"
 	@echo "make simulate      live lives in virtual time (SEEDS=10000, ARGS=--hurried)"
 	@echo "make format        rewrite the sources in the house style"
-	@echo "make docs          write docs/verbs.md from the commands themselves"
+	@echo "make docs          write docs/verbs.md and docs/conformance-checks.md from the code itself"
 	@echo "make lock          resolve the dependencies anew and write requirements/*.lock"
 	@echo "make clean         remove what these targets made"
 	@echo
@@ -101,6 +101,7 @@ simulate: $(VENV)/.dev
 
 docs: $(VENV)/.dev
 	$(PY) scripts/verbs.py
+	$(PY) scripts/checks.py
 
 lock: $(VENV)/.python
 	@$(PIP) install uv

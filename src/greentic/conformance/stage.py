@@ -237,6 +237,13 @@ async def refused(call: Awaitable[object], kinds: Iterable[str], asked: str) -> 
     raise Failed(f"{asked}: it was carried out")
 
 
+def uncalled(stage: Stage, made: int) -> None:
+    """Failed when the provider was called since so many calls had been `made`."""
+    calls = stage.bench.calls()[made:]
+    called = ", ".join(f"{one.permission} {one.target}" for one in calls[:5])
+    expect(not calls, f"the provider was called: {called}")
+
+
 _PREVIEW = re.compile(r"[A-Za-z0-9_.~-]{20,1024}")
 
 

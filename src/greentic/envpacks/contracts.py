@@ -51,11 +51,14 @@ class Contract:
 
 
 def _deployer_precondition(verb: str, arguments: Arguments) -> None:
-    """NotFound for a revision or a deployment that is not recorded, SpecViolation for a split of another sum."""
+    """NotFound for a revision or a deployment that is not recorded, Conflict for the end of what has a share,
+    SpecViolation for a split of another sum."""
     desired = arguments.get("desired")
     if desired is None:
         return
-    if "revision_id" in arguments:
+    if verb in ("drain_revision", "archive_revision"):
+        desired.idle(arguments["revision_id"])
+    elif "revision_id" in arguments:
         desired.revision(arguments["revision_id"])
     if verb == "apply_traffic_split":
         environment, deployment_id = desired.environment, arguments["deployment_id"]

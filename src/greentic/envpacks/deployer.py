@@ -4,8 +4,9 @@ What every implementation must guarantee, before any method:
 
 1. **Idempotence.** Every verb may be called again with the same arguments, after success, after failure, after a crash
    of either side, and ends in the same state of the world. Nothing is applied twice.
-2. **Preconditions first.** Pure preconditions (revision known, split present, sum 10,000) are checked before the first
-   call to the provider and refused with typed errors; a refused call changes nothing.
+2. **Preconditions first.** Pure preconditions (revision known, split present, sum 10,000, no share for what is drained
+   or archived) are checked before the first call to the provider and refused with typed errors; a refused call changes
+   nothing.
 3. **Desired state is an argument.** Each call gets the whole environment as recorded, and the number of that record. A
    deployer never moves a lifecycle and never writes to a store; the caller does, after the side effect succeeded. A
    call that carries an older number than one already applied must not undo the newer.
@@ -18,7 +19,7 @@ What every implementation must guarantee, before any method:
    A `reconcile` of the same record right after it does what it told; after that reconcile it tells of nothing.
 
 Errors: NotFound (revision, split), SpecViolation (a split that does not sum to 10,000), GateFailed (not healthy),
-TimedOut, Conflict (a newer state was applied), ProviderError (anything the provider said).
+TimedOut, Conflict (a newer state was applied, a share is in the way), ProviderError (anything the provider said).
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from greentic.spec.environment import Environment
-from greentic.spec.errors import NotFound, SpecViolation
+from greentic.spec.errors import Conflict, NotFound, SpecViolation
 from greentic.spec.identifiers import BASIS_POINTS
 from greentic.spec.revision import Revision
 from greentic.spec.traffic import TrafficSplit
@@ -56,6 +57,18 @@ class DesiredState:
             raise NotFound(
                 f"there is no revision {revision_id} in the environment '{self.environment.environment_id}'",
                 details={"env_id": self.environment.environment_id, "revision_id": revision_id},
+            )
+        return revision
+
+    def idle(self, revision_id: str) -> Revision:
+        """The revision of that id, to be drained or archived; NotFound, and Conflict when it has a share of traffic."""
+        revision = self.revision(revision_id)
+        split = self.environment.split(revision.deployment_id)
+        if split and any(one.revision_id == revision_id and one.weight_bps for one in split.entries):
+            raise Conflict(
+                f"the revision {revision_id} still has a share of the traffic",
+                details={"revision_id": revision_id, "deployment_id": revision.deployment_id},
+                next_step=f"gtc op traffic set NAME v{revision.sequence}=0% rest=VERSION",
             )
         return revision
 

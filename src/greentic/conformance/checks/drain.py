@@ -8,7 +8,7 @@ import time
 from greentic.conformance.checking import Failed, check, expect
 from greentic.conformance.requests import Answer, Client
 from greentic.conformance.scene import host
-from greentic.conformance.stage import Stage, eventually, refused
+from greentic.conformance.stage import Stage, eventually, refused, uncalled
 from greentic.spec.traffic import PinMode, PinPolicy
 
 SLOW_SECONDS = 1.0
@@ -117,12 +117,14 @@ async def idle_ends_at_once(stage: Stage) -> str:
     return f"{took:.2f} s"
 
 
-@check("drain", "never drains or archives what still has a share")
+@check("drain", "never drains or archives what still has a share, and calls nobody for it")
 async def share_is_protected(stage: Stage) -> str:
     _, (one, two) = await stage.serving("one", 5_000, 5_000)
+    made = len(stage.bench.calls())
     for verb in ("drain", "archive"):
         call = getattr(stage.deployer, f"{verb}_revision")(stage.scene.desired, one)
         await refused(call, ("conflict",), f"{verb} of a revision with half of the traffic")
+    uncalled(stage, made)
     counted = await stage.counts("one", 20)
     expect((counted[one], counted[two]) == (10, 10), f"afterwards the shares are {dict(counted)}")
     return "both refused as a conflict, the shares unchanged"

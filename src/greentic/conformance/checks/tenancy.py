@@ -5,7 +5,9 @@ from __future__ import annotations
 from greentic.conformance.checking import check, expect
 from greentic.conformance.scene import host
 from greentic.conformance.stage import Stage
+from greentic.spec.traffic import PinMode, PinPolicy
 
+PROMISE_SECONDS = 60
 ONE = "customer-one"
 TWO = "customer-two"
 
@@ -86,6 +88,28 @@ async def foreign_preview(stage: Stage) -> str:
     expect(answer.revision != one, "a preview of one customer was answered by it at the other's host")
     expect(answer.status in {200, 403}, f"it was answered {answer.status}")
     return f"answered {answer.status}, not by the revision of the other customer"
+
+
+@check("tenancy", "takes no cookie and no preview that it did not sign: one altered character makes them nothing")
+async def nothing_to_guess(stage: Stage) -> str:
+    deployment, (old, new) = await stage.serving("one", 10_000, 0)
+    client = await stage.client()
+    cookie = (await client.get("/", host("one"))).cookies[0]
+    grace = PinPolicy(mode=PinMode.GRACE, grace_seconds=PROMISE_SECONDS)
+    await stage.move(deployment, {old: 0, new: 10_000}, grace)
+    token = await stage.deployer.preview(stage.scene.desired, old, 60)
+    genuine = await client.get("/", host("one"), Cookie=cookie)
+    expect(genuine.revision == old, f"a promised visitor came to {genuine.revision or genuine.status}")
+    for place in (-2, -10, -20):
+        answer = await client.get("/", host("one"), Cookie=_altered(cookie, place))
+        expect(answer.revision == new, f"a forged promise to stay led to {answer.revision or answer.status}")
+        answer = await client.get(f"/?gt_preview={_altered(token, place)}", host("one"))
+        expect(answer.revision != old, "a forged preview reached the revision")
+    return "three forged promises to stay and three forged previews, each as good as none"
+
+
+def _altered(text: str, place: int) -> str:
+    return text[:place] + ("A" if text[place] != "A" else "B") + text[place:][1:]
 
 
 @check("tenancy", "keeps serving one customer whatever happens to the other's deployment")

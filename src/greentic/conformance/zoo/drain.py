@@ -95,3 +95,13 @@ class DrainsTheLive(PlainDeployer):
 
     def require_no_share(self, desired: DesiredState, revision: Revision) -> None:
         pass
+
+
+@caught_by("drain.share-is-protected")
+class AsksBeforeItRefuses(PlainDeployer):
+    """Calls the provider before it refuses to drain what still has traffic."""
+
+    def require_no_share(self, desired: DesiredState, revision: Revision) -> None:
+        self.machine.write("asked-for", revision.revision_id)
+        super().require_no_share(desired, revision)
+        self.machine.remove("asked-for")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 from collections.abc import Collection
 from typing import Any, Final
@@ -13,6 +14,8 @@ from greentic.conformance.zoo.routers import OtherRouter, cookies
 from greentic.envpacks.deployer import DesiredState, Progress, silent
 from greentic.router.compiled import CompiledDeployment, CompiledTable
 from greentic.router.cookie import CookieMint
+from greentic.router.keys import decode
+from greentic.router.pins import Pin
 from greentic.spec.deployment import BundleDeployment
 from greentic.spec.revision import Revision
 from greentic.worker.launch import Launch
@@ -87,6 +90,24 @@ class TakesAnyCookie(_OneForAll):
 @caught_by("tenancy.foreign-preview")
 class TakesAnyPreview(_OneForAll):
     """Takes a preview of one customer's deployment at another's."""
+
+
+class _Gullible(CookieMint):
+    """Takes every cookie for genuine."""
+
+    def read(self, value: bytes) -> Pin | None:
+        with contextlib.suppress(ValueError, KeyError, TypeError):
+            return self._pin(decode(value.partition(b".")[0]))
+        return None
+
+
+@caught_by("tenancy.nothing-to-guess")
+class BelievesEveryCookie(OtherRouter):
+    """Honours a promise to stay that anybody has written."""
+
+    def altered(self, row: CompiledDeployment, compiled: CompiledTable) -> CompiledDeployment:
+        mint = cookies(compiled, row.row.tenant, row.deployment_id, row.by_id, _Gullible)
+        return dataclasses.replace(row, mint=mint)
 
 
 @caught_by("tenancy.neighbours-undisturbed")

@@ -86,7 +86,7 @@ class LocalProcessDeployer:
 
     async def drain_revision(self, desired: DesiredState, revision_id: str, progress: Progress = silent) -> DrainReport:
         """Wait for what is in flight, then end the worker. Nothing is in flight when the runtime is down."""
-        desired.revision(revision_id)
+        desired.idle(revision_id)
         try:
             return DrainReport(**await self._call("drain", desired, progress, revision_id=revision_id))
         except client.NotRunning:
@@ -95,7 +95,7 @@ class LocalProcessDeployer:
 
     async def archive_revision(self, desired: DesiredState, revision_id: str, progress: Progress = silent) -> None:
         """End the worker and remove its run state; its logs stay. Nothing runs when the runtime is down."""
-        desired.revision(revision_id)
+        desired.idle(revision_id)
         try:
             await self._call("archive", desired, progress, revision_id=revision_id)
         except client.NotRunning:

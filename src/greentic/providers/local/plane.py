@@ -126,8 +126,7 @@ class DataPlane:
         """See `Deployer.drain_revision`."""
         began = time.monotonic()
         self._adopt(desired)
-        revision = self.desired.revision(revision_id)
-        self._require_no_share(revision)
+        revision = self.desired.idle(revision_id)
         report = Drained(0)
         if self._workers.get(revision_id) is not None:
             deadline = began + revision.drain_seconds
@@ -166,8 +165,7 @@ class DataPlane:
     async def archive(self, desired: DesiredState, revision_id: str) -> None:
         """See `Deployer.archive_revision`."""
         self._adopt(desired)
-        revision = self.desired.revision(revision_id)
-        self._require_no_share(revision)
+        revision = self.desired.idle(revision_id)
         await self._end(revision)
         self._workers.forget(revision_id)
 
@@ -477,16 +475,6 @@ class DataPlane:
         ended = {name: was for name, was in self._ended.items() if lifecycles.get(name) is was}
         draining = self._draining & {name for name, lifecycle in lifecycles.items() if lifecycle in PRESENT}
         return desired, ended, draining
-
-    def _require_no_share(self, revision: Revision) -> None:
-        split = self.desired.environment.split(revision.deployment_id)
-        entries = split.entries if split is not None else ()
-        if any(entry.revision_id == revision.revision_id and entry.weight_bps for entry in entries):
-            raise Conflict(
-                f"the revision {revision.revision_id} still has a share of the traffic",
-                details={"revision_id": revision.revision_id, "deployment_id": revision.deployment_id},
-                next_step=f"gtc op traffic set NAME v{revision.sequence}=0% rest=VERSION",
-            )
 
     def _wanted(self, revision_id: str, environment: Environment, ended: Collection[str]) -> bool:
         revision = environment.revision(revision_id)

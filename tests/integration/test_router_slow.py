@@ -114,7 +114,12 @@ def test_a_client_that_takes_its_time_gets_all_of_it(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize(
-    ("first", "answers"), [(b"", 66), (b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", 1)]
+    ("first", "answers"),
+    [
+        (b"", 66),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", 1),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close, upgrade\r\nUpgrade: websocket\r\n\r\n", 1),
+    ],
 )
 def test_more_than_is_answered_makes_the_end_no_reset(stage: Stage, first: bytes, answers: int) -> None:
     worker = stage.worker(answering(b"x" * 200))
@@ -128,3 +133,17 @@ def test_more_than_is_answered_makes_the_end_no_reset(stage: Stage, first: bytes
                 assert reader.response().status == 200
             assert client.recv(1) == b"", "an end in order"
             sending.join()
+
+
+def test_what_follows_an_upgrade_that_ends_its_connection_makes_the_end_no_reset(stage: Stage) -> None:
+    """Little came, and all of it was read: the rest may be on its way."""
+    worker = stage.worker(answering(b"x"))
+    stage.configure(table(deployment([revision("R1", worker.port)])))
+    upgrade = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close, upgrade\r\nUpgrade: websocket\r\n\r\n"
+    with stage.connect() as client:
+        client.sendall(upgrade + GET)
+        reader = Reader(client)
+        assert reader.response().status == 200
+        assert reader.closed()
+        for _ in range(5):
+            client.sendall(GET)

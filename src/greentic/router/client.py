@@ -348,7 +348,8 @@ class ClientConnection(asyncio.Protocol):
         if close:
             self._last = True
             self._queue.clear()
-            self._close_gently(unread=not exchange.request_complete or self._surplus or self._read_pauses > 0)
+            unread = not exchange.request_complete or self._surplus or self._read_pauses > 0 or bool(self._held)
+            self._close_gently(unread=unread)
             return
         if self._queue:
             following = self._queue.popleft()

@@ -330,7 +330,7 @@ def planes(invocation: Invocation, path: Path | None) -> Any:
     """The data planes of the file."""
     from greentic.server import tokens
 
-    return {"data_planes": [_plane(entry) for entry in tokens.read(_file(path), nobody=True).data_planes]}
+    return {"data_planes": [_plane(entry) for entry in tokens.read(_file(path), nobody=True).data_planes or ()]}
 
 
 @data_plane.command("revoke")

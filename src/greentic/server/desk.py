@@ -48,8 +48,8 @@ class Doorkeeper(Protocol):
         """Whoever asks, by headers and certificate alone; Unauthenticated or Throttled otherwise."""
         ...
 
-    def data_planes(self, environment_id: str) -> DataPlanes:
-        """Whose evidence of health counts in an environment."""
+    def data_planes(self, environment_id: str) -> DataPlanes | None:
+        """Whose evidence of health is demanded in an environment; None: words count, as in the reference."""
         ...
 
 

@@ -57,9 +57,9 @@ class OpenDoor:
             raise _outside(f"a server that knows no callers is not reached as '{host[:80]}'")
         return ANYBODY
 
-    def data_planes(self, _environment_id: str) -> DataPlanes:
-        """None: anybody's word counts."""
-        return ()
+    def data_planes(self, _environment_id: str) -> DataPlanes | None:
+        """None: words count."""
+        return None
 
 
 @dataclass(slots=True)
@@ -126,9 +126,16 @@ class GuardedDoor:
             raise Throttled("too many requests; slow down")
         return principal
 
-    def data_planes(self, environment_id: str) -> DataPlanes:
-        """Those whose evidence counts in the environment, as the file says now."""
+    @property
+    def takes_words(self) -> bool:
+        """Whether the file names no data planes, not even an empty list of them."""
+        return self._data_planes is None
+
+    def data_planes(self, environment_id: str) -> DataPlanes | None:
+        """Those whose evidence counts in the environment, as the file says now; None when it speaks of none at all."""
         self._look()
+        if self._data_planes is None:
+            return None
         return tuple((one.actor, key) for one, key in self._data_planes if environment_id in one.env_ids)
 
     def reload(self) -> bool:
@@ -146,7 +153,8 @@ class GuardedDoor:
     def _take(self, access: StoreAccess) -> None:
         # Each may refuse; then nothing of the file is taken.
         issuers = self._make_issuers(access)
-        data_planes = [(one, PublicKey.from_pem(one.public_key_pem)) for one in access.data_planes]
+        named = access.data_planes
+        data_planes = None if named is None else [(one, PublicKey.from_pem(one.public_key_pem)) for one in named]
         certificates = {_written(one): one for one in access.certificates}
         self._tokens: Mapping[str, TokenEntry] = {one.token_sha256.lower(): one for one in access.tokens}
         self._certificates: Mapping[str, CertificateEntry] = certificates

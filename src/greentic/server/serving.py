@@ -213,7 +213,13 @@ def _door(settings: Settings) -> OpenDoor | GuardedDoor:
     if settings.rbac_tokens is None:
         return OpenDoor(any_name=not _loopback(settings.bind))
     friends = None if settings.rate is None else Bucket(settings.rate, settings.rate * 2)
-    return GuardedDoor(settings.rbac_tokens, friends=friends)
+    door = GuardedDoor(settings.rbac_tokens, friends=friends)
+    if door.takes_words:
+        LOG.warning(
+            "no data planes are named: that a worker is healthy is taken on the caller's word until the first "
+            "`gtc store data-plane allow`"
+        )
+    return door
 
 
 def _tls(settings: Settings) -> ssl.SSLContext | None:

@@ -80,18 +80,19 @@ def add_data_plane(path: Path, entry: DataPlaneEntry) -> None:
     """Put a data plane into the file; Conflict for a key that is there already."""
     with _changing(path) as present:
         name = _key_id(entry)
-        if any(_key_id(one) == name for one in present.data_planes):
+        if any(_key_id(one) == name for one in present.data_planes or ()):
             raise Conflict(f"the key {name} is there already", next_step=f"gtc store data-plane revoke {name}")
-        _write(path, present.model_copy(update={"data_planes": (*present.data_planes, entry)}))
+        _write(path, present.model_copy(update={"data_planes": (*(present.data_planes or ()), entry)}))
 
 
 def remove_data_plane(path: Path, key_id: str) -> DataPlaneEntry:
     """Take a data plane out by the id of its key; NotFound."""
     with _changing(path) as present:
-        found = next((one for one in present.data_planes if _key_id(one) == key_id.lower()), None)
+        found = next((one for one in present.data_planes or () if _key_id(one) == key_id.lower()), None)
         if found is None:
             raise NotFound(f"there is no data plane '{key_id[:64]}'", next_step="gtc store data-plane list")
-        kept = tuple(one for one in present.data_planes if one is not found)
+        # The list stays, even empty: taking a key out must not bring words back in.
+        kept = tuple(one for one in present.data_planes or () if one is not found)
         _write(path, present.model_copy(update={"data_planes": kept}))
         return found
 

@@ -123,13 +123,13 @@ class DataPlaneEntry(Document):
 
 
 class StoreAccess(Document):
-    """The token file of a store server."""
+    """The token file of a store server. `data_planes`: None when the file does not speak of them (`server.health_gate`)."""
 
     schema_: Literal["greentic.store-rbac.v1"] = Field("greentic.store-rbac.v1", alias="schema")
     tokens: tuple[TokenEntry, ...] = ()
     certificates: tuple[CertificateEntry, ...] = Field(default=(), exclude_if=absent)
     issuers: tuple[Issuer, ...] = Field(default=(), exclude_if=absent)
-    data_planes: tuple[DataPlaneEntry, ...] = Field(default=(), exclude_if=absent)
+    data_planes: tuple[DataPlaneEntry, ...] | None = OMITTED
 
     @model_validator(mode="after")
     def _distinct(self) -> StoreAccess:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -139,3 +140,24 @@ def test_a_data_plane_that_is_taken_out_counts_no_more(scene, tmp_path):
     tokens.remove_data_plane(tmp_path / "tokens.json", PLANE.key_id)
     scene.desk.doorkeeper.reload()
     assert "knows no data plane" in refused(asked(scene, shown), 403, "unauthorized")["reason"]
+
+
+def test_taking_out_the_last_key_does_not_bring_words_back(scene, tmp_path):
+    for key in (PLANE, OTHER):
+        tokens.remove_data_plane(tmp_path / "tokens.json", key.key_id)
+    assert json.loads((tmp_path / "tokens.json").read_text())["data_planes"] == []
+    scene.desk.doorkeeper.reload()
+    assert not scene.desk.doorkeeper.takes_words
+    refused(asked(scene), 403, "unauthorized")
+
+
+def test_a_file_that_names_no_data_planes_takes_words_as_the_reference_does(scene, tmp_path):
+    path = tmp_path / "tokens.json"
+    document = json.loads(path.read_text())
+    del document["data_planes"]
+    path.write_text(json.dumps(document))
+    scene.desk.doorkeeper.reload()
+    assert scene.desk.doorkeeper.takes_words
+    told = ok(asked(scene))
+    assert told["result"]["revision"]["lifecycle"] == "ready"
+    assert told["audit"]["target"]["vouched"] == {"actor": "ci"}

@@ -123,7 +123,7 @@ class DataPlaneEntry(Document):
 
 
 class StoreAccess(Document):
-    """The token file of a store server. `data_planes`: None when the file does not speak of them (`server.health_gate`)."""
+    """The token file of a store server. `data_planes` is None when the file does not speak of them."""
 
     schema_: Literal["greentic.store-rbac.v1"] = Field("greentic.store-rbac.v1", alias="schema")
     tokens: tuple[TokenEntry, ...] = ()

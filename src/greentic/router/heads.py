@@ -59,14 +59,10 @@ def facts_of(head: RequestHead, deployment: CompiledDeployment, *, trusted: bool
         key = b"s" + session
     elif (client := said.get(b"x-greentic-client")) is not None:
         key = b"c" + client
-    return Facts(
-        head.preview_token,
-        own.get(deployment.preview_cookie_name),
-        own.get(deployment.cookie_name),
-        revision,
-        key,
-        session,
-    )
+    preview = own.get(deployment.preview_cookie_name) if own else None
+    cookie = own.get(deployment.cookie_name) if own else None
+    # As `Facts(…)` does, without its detour.
+    return tuple.__new__(Facts, (head.preview_token, preview, cookie, revision, key, session))
 
 
 def request_bytes(

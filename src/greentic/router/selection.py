@@ -128,7 +128,8 @@ def in_session(deployment: CompiledDeployment, decision: Decision, pin: Pin | No
     promise = decision.promise
     if revision is None or promise is None or pin[:3] == promise[:3]:
         return decision
-    promise = None if revision.draining else Pin(pin.revision_id, pin.generation, pin.expires, decision.slot)
+    kept = pin if pin.slot == decision.slot else pin._replace(slot=decision.slot)
+    promise = None if revision.draining else kept
     return Decision(revision, SESSION, decision.slot, promise, decision.former, session=pin)
 
 

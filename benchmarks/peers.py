@@ -56,6 +56,8 @@ frontend fe
 backend workers
     server w 127.0.0.1:{upstream} pool-max-conn 512
 """
+READY_SECONDS = 60.0
+"""A router under a profiler on a busy machine takes its time."""
 HAPROXY_RULES = Path(__file__).with_name("haproxy-rules.cfg")
 
 
@@ -214,7 +216,7 @@ class Router:
             )
         try:
             self._control: RouterControl = self._runner.run(RouterControl.connect(ours))
-            self._runner.run(self._control.ready())
+            self._runner.run(self._control.ready(READY_SECONDS))
             self.compile_ms = self.configure(document)
         except BaseException:
             self.kill()

@@ -31,13 +31,20 @@ class Process:
         self.on_kill: list[Callable[[], None]] = []
         self.context = contextvars.Context()
         self.context.run(_OWNER.set, self)
-        self._backlog: list[tuple[contextvars.Context, Callable[..., Any], tuple[Any, ...]]] = []
+        self._backlog: list[tuple[contextvars.Context, Callable[..., Any], tuple[Any, ...], list[asyncio.Handle]]] = []
 
-    def run(self, context: contextvars.Context, callback: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
-        """What the loop calls instead of `callback`."""
+    def run(
+        self,
+        context: contextvars.Context,
+        callback: Callable[..., Any],
+        arguments: tuple[Any, ...],
+        handles: list[asyncio.Handle],
+    ) -> None:
+        """What the loop calls instead of `callback`; `handles` holds what it was asked for with."""
         if self.frozen:
-            self._backlog.append((context, callback, arguments))
+            self._backlog.append((context, callback, arguments, handles))
         else:
+            handles.clear()  # they hold this very list
             callback(*arguments)
 
     def call(self, callback: Callable[..., Any], *arguments: Any) -> Any:
@@ -56,8 +63,19 @@ class Process:
         """SIGCONT: what came meanwhile comes now, in its order."""
         self.frozen = False
         backlog, self._backlog = self._backlog, []
-        for context, callback, arguments in backlog:
-            self.loop.call_soon(callback, *arguments, context=context)
+        for one in backlog:
+            # As this process, and each may be taken back by those before it.
+            asyncio.BaseEventLoop.call_soon(self.loop, self._catch_up, *one, context=one[0])
+
+    def _catch_up(
+        self,
+        context: contextvars.Context,
+        callback: Callable[..., Any],
+        arguments: tuple[Any, ...],
+        handles: list[asyncio.Handle],
+    ) -> None:
+        if not any(handle.cancelled() for handle in handles):
+            self.run(context, callback, arguments, handles)
 
     def kill(self) -> None:
         """SIGKILL. Its tasks are cancelled, so that Python lets go of them; the world takes nothing from the dead."""
@@ -168,14 +186,18 @@ class VirtualLoop(asyncio.BaseEventLoop):
         context = contextvars.copy_context() if context is None else context
         owner = context.get(_OWNER)
         if owner is not None:
-            return super().call_soon(owner.run, context, callback, args, context=context)
+            handles: list[asyncio.Handle] = []
+            handles.append(super().call_soon(owner.run, context, callback, args, handles, context=context))
+            return handles[0]
         return super().call_soon(callback, *args, context=context)
 
     def call_at(self, when: float, callback: Any, *args: Any, context: Any = None) -> Any:
         context = contextvars.copy_context() if context is None else context
         owner = context.get(_OWNER)
         if owner is not None:
-            return super().call_at(when, owner.run, context, callback, args, context=context)
+            handles: list[asyncio.Handle] = []
+            handles.append(super().call_at(when, owner.run, context, callback, args, handles, context=context))
+            return handles[0]
         return super().call_at(when, callback, *args, context=context)
 
     def _failed(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

@@ -229,6 +229,24 @@ def test_a_narrow_terminal_keeps_names_and_shares(gtc: CommandLine) -> None:
     assert "STATE" not in plain
 
 
+def test_a_low_terminal_says_that_there_is_more(gtc: CommandLine) -> None:
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (3, 80))
+    command = [sys.executable, "-m", "greentic.cli.main", "op", "watch", "--interval", "0.2"]
+    process = subprocess.Popen(command, env=gtc.environment | {"TERM": "xterm", "NO_COLOR": "1"}, stdout=theirs)
+    os.close(theirs)
+    told = b""
+    while b"lines more; one deployment: gtc op watch NAME" not in told:
+        told += os.read(ours, 65536)
+    process.send_signal(signal.SIGINT)
+    with contextlib.suppress(OSError):
+        while os.read(ours, 65536):
+            pass
+    os.close(ours)
+    assert process.wait(10) == 0
+    assert b"router-0" not in told
+
+
 def test_counters_outlive_a_router(gtc: CommandLine) -> None:
     for _ in range(20):
         gtc.get("/")

@@ -86,7 +86,22 @@ async def _show(invocation: Invocation, pictures: AsyncIterator[dict[str, Any]])
     console = Console(highlight=False)
     with Live(console=console, auto_refresh=False, vertical_overflow="crop") as display:
         async for picture in pictures:
-            display.update(tree(picture, console.width), refresh=True)
+            display.update(_fitted(picture, console), refresh=True)
+
+
+def _fitted(picture: Any, console: Any) -> Any:
+    """The picture, or what of it the terminal is high enough for and how much more there is."""
+    from rich.console import Group
+    from rich.segment import SegmentLines
+    from rich.text import Text
+
+    whole = tree(picture, console.width)
+    lines = console.render_lines(whole, pad=False)
+    room = max(console.height - 1, 1)
+    if len(lines) <= console.height:
+        return whole
+    more = Text(f"{len(lines) - room} lines more; one deployment: gtc op watch NAME", style="yellow", no_wrap=True)
+    return Group(SegmentLines(lines[:room], new_lines=True), more)
 
 
 def _print(picture: Any) -> None:

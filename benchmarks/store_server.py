@@ -62,7 +62,7 @@ def changes(client: int):
     while True:
         number += 1
         body = b'{"name": "n%d-%d"}' % (client, number)
-        head = b"PATCH /environments/e%d HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n" % (
+        head = b"PATCH /environments/e%d HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\n" % (
             client % ENVIRONMENTS
         )
         key = os.urandom(12).hex().encode()
@@ -71,7 +71,7 @@ def changes(client: int):
 
 def reads(client: int):
     while True:
-        yield b"GET /environments/e%d HTTP/1.1\r\nhost: x\r\n\r\n" % (client % ENVIRONMENTS)
+        yield b"GET /environments/e%d HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n" % (client % ENVIRONMENTS)
 
 
 async def drive(port: int, make, clients: int, seconds: float) -> tuple[float, list[float], int]:

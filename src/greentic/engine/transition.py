@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from importlib import import_module
 from typing import Any
 
@@ -68,13 +69,18 @@ _BEGINNING = {("env", "create"), ("env", "seed"), ("env", "migrate-bindings"), (
 """Verbs that can begin an environment."""
 
 
+@cache
+def _carrier(name: tuple[str, str]) -> tuple[type[Payload], Carrier]:
+    module, _, function = _CARRIERS[name].partition(":")
+    carrier: Carrier = getattr(import_module(f"greentic.engine.{module}"), function)
+    return verbs.find(*name).payload(), carrier
+
+
 class _Transitions(Mapping[tuple[str, str], tuple[type[Payload], Carrier]]):
     """Looked up when it is used: a verb loads its own module and payload, not those of all verbs."""
 
     def __getitem__(self, name: tuple[str, str]) -> tuple[type[Payload], Carrier]:
-        module, _, function = _CARRIERS[name].partition(":")
-        carrier: Carrier = getattr(import_module(f"greentic.engine.{module}"), function)
-        return verbs.find(*name).payload(), carrier
+        return _carrier(name)
 
     def __iter__(self) -> Iterator[tuple[str, str]]:
         return iter(_CARRIERS)

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 
 from greentic.spec.element_rules import (
     Violation,
@@ -56,15 +56,18 @@ _NEXT_STEPS = {
 """What to do about a broken rule, where a command helps."""
 
 
-def violations(environment: Environment, *, unlike: Environment | None = None) -> Iterator[Violation]:
+def violations(
+    environment: Environment, *, unlike: Environment | None = None, apart: Container[str] = ()
+) -> Iterator[Violation]:
     """Every broken rule of `environment`, in document order.
 
     `unlike`: only those that this other environment may not share. A rule whose fields are the same objects in both is
-    broken in both or in neither, and is not looked at.
+    broken in both or in neither, and is not looked at. `apart`: fields that count as the same whatever they are.
     """
     for find, fields in _RULES:
         if unlike is None or any(
-            getattr(environment, field) is not getattr(unlike, field) for field in ("environment_id", *fields)
+            field not in apart and getattr(environment, field) is not getattr(unlike, field)
+            for field in ("environment_id", *fields)
         ):
             yield from find(environment)
 

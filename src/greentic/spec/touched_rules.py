@@ -78,8 +78,7 @@ def keeps(before: Environment, after: Environment) -> bool:
     """
     if before.environment_id != after.environment_id:
         return False
-    others = after.model_copy(update={name: getattr(before, name) for name in LISTS})
-    if next(violations(others, unlike=before), None) is not None:
+    if next(violations(after, unlike=before, apart=LISTS), None) is not None:
         return False
     touched = {name: _Touched.between(getattr(before, name), getattr(after, name)) for name in LISTS}
     return next(_Look(before, after, touched).found(), None) is None

@@ -97,7 +97,7 @@ class Hashed:
         pieces = list(_pieces(members, sections))
         marks: list[Any] = []
         known = [] if before is None else before._pieces
-        texts: dict[Piece, bytes] = {} if before is None else before._texts
+        texts = [] if before is None else before._texts
         same = 0
         for piece, old in zip(pieces, known, strict=False):
             if piece != old:  # tuples of the same objects compare without looking into them
@@ -108,16 +108,20 @@ class Hashed:
             current = marks.pop().copy()
         else:
             current = hashlib.sha256()
-        self._texts: dict[Piece, bytes] = {piece: texts[piece] for piece in pieces[:same] if piece in texts}
-        for piece in pieces[same:]:
+        self._texts: list[bytes] = texts[:same]
+        shift = len(known) - len(pieces)
+        for place, piece in enumerate(pieces[same:], same):
             marks.append(current)
             current = current.copy()
             if isinstance(piece, bytes):
-                current.update(piece)
+                text = piece
             else:
                 # Joined once: what follows a change is hashed anew each time, and mostly the same.
-                text = self._texts[piece] = texts.get(piece) or b",".join(piece)
-                current.update(text)
+                stood = (old for old in (place, place + shift) if 0 <= old < len(known) and known[old] == piece)
+                old_place = next(stood, None)
+                text = b",".join(piece) if old_place is None else texts[old_place]
+            self._texts.append(text)
+            current.update(text)
         marks.append(current)
         self._pieces: list[Piece] = pieces
         self._marks: list[Any] = marks

@@ -91,13 +91,12 @@ class Change:
 class Hashed:
     """The etag of a document, and what is needed to find that of the next one sooner."""
 
-    __slots__ = ("_marks", "_pieces", "_texts", "etag")
+    __slots__ = ("_marks", "_pieces", "etag")
 
     def __init__(self, members: Mapping[str, bytes], sections: Mapping[str, Section], before: Hashed | None) -> None:
         pieces = list(_pieces(members, sections))
         marks: list[Any] = []
         known = [] if before is None else before._pieces
-        texts = [] if before is None else before._texts
         same = 0
         for piece, old in zip(pieces, known, strict=False):
             if piece != old:  # tuples of the same objects compare without looking into them
@@ -108,20 +107,11 @@ class Hashed:
             current = marks.pop().copy()
         else:
             current = hashlib.sha256()
-        self._texts: list[bytes] = texts[:same]
-        shift = len(known) - len(pieces)
-        for place, piece in enumerate(pieces[same:], same):
+        for piece in pieces[same:]:
             marks.append(current)
             current = current.copy()
-            if isinstance(piece, bytes):
-                text = piece
-            else:
-                # Joined once: what follows a change is hashed anew each time, and mostly the same.
-                stood = (old for old in (place, place + shift) if 0 <= old < len(known) and known[old] == piece)
-                old_place = next(stood, None)
-                text = b",".join(piece) if old_place is None else texts[old_place]
-            self._texts.append(text)
-            current.update(text)
+            # Joined anew each time: a text that was just written is hashed sooner than one that was kept.
+            current.update(piece if isinstance(piece, bytes) else b",".join(piece))
         marks.append(current)
         self._pieces: list[Piece] = pieces
         self._marks: list[Any] = marks

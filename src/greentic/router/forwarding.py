@@ -11,7 +11,6 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Final
 
-from greentic.router.dates import date_line
 from greentic.router.ended import PATH_BYTES
 from greentic.router.fields import STREAM_TYPES
 from greentic.router.heads import facts_of, last_chunk, request_bytes, response_onward
@@ -430,7 +429,7 @@ class Exchange:
         decision = self.decision
         assert decision is not None
         if not head.dated:
-            lines.append(date_line())
+            lines.append(self._gateway.date)
         lines.append(b"X-Request-Id: " + self.request_id)
         if decision.promise is not None:
             lines.append(self._cookie(decision, decision.promise))

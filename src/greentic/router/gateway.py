@@ -23,6 +23,7 @@ from greentic.router.access_log import AccessLog
 from greentic.router.caller import CallerRules
 from greentic.router.compiled import CompiledDeployment, CompiledRevision, CompiledTable, compile_table
 from greentic.router.control import DrainReport, InFlight
+from greentic.router.dates import date_line
 from greentic.router.ended import Ended, ring
 from greentic.router.forwarding import waited_too_long
 from greentic.router.lease import Lease, Readiness
@@ -60,6 +61,8 @@ class Gateway:
         self._loop = asyncio.get_running_loop()
         self.now = self._loop.time()
         """Seconds of the loop's clock, as of the last tick."""
+        self.date = date_line()
+        """The `Date` field for responses that have none, as of the last tick."""
         self.table: CompiledTable | None = None
         self.limits = Limits()
         self.callers = CallerRules()
@@ -470,6 +473,7 @@ class Gateway:
 
     def _tick(self) -> None:
         self.now = now = self._loop.time()
+        self.date = date_line()
         self._judge()
         for client in list(self._clients):
             client.sweep(now)

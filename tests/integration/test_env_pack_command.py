@@ -154,8 +154,8 @@ def test_an_upgrade_replaces_and_a_failed_one_changes_nothing(gtc: CommandLine, 
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"slot": "secrets"}, "can fill the slot deployer"),
-        ({"slot": 7}, "can fill the slot deployer"),
+        ({"slot": "messaging"}, "cannot fill the slot 'messaging'; it can fill deployer"),
+        ({"slot": 7}, "cannot fill the slot '7'"),
         ({"schema": "greentic.env-pack.v2"}, "schema"),
         ({"protocol": 2}, "protocol"),
         ({"path": "nodot"}, "path"),

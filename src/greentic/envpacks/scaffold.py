@@ -44,7 +44,8 @@ def new(directory: Path, path: str, slot: Slot, language: str = "python") -> tup
         raise InvalidArgument(f"'{language}' is no language; there are {', '.join(LANGUAGES)}")
     if language == "executable" and slot is not Slot.DEPLOYER:
         raise InvalidArgument(
-            f"an executable can fill the slot deployer, not {slot}", next_step="leave --language away for Python"
+            f"of an executable there is a skeleton for the slot deployer alone, not for {slot}",
+            next_step="leave --language away for Python; docs/env-packs.md says how an executable is spoken to",
         )
     existed = directory.is_dir()
     if directory.is_symlink() or (directory.exists() and not existed) or (existed and any(directory.iterdir())):

@@ -119,6 +119,13 @@ def test_a_token_that_may_not_batch_goes_step_by_step(scene, sent, server, tmp_p
     assert (sent["changes/apply"], sent["bundles/add"], sent["revisions/stage"]) == (1, 3, 3)
 
 
+def test_not_everything_is_recorded_before_the_first_is_started(scene, sent, monkeypatch):
+    monkeypatch.setattr(ahead, "LOOK_AHEAD", 5)
+    scene.apply(manifest(*bundles()))
+    assert (sent["changes/apply"], sent["bundles/add"]) == (3, 0)
+    assert len(scene.environment.revisions) == MANY
+
+
 def test_a_batch_is_bounded(scene, sent, monkeypatch):
     monkeypatch.setattr(ahead, "MAX_STEPS", 10)
     scene.apply(manifest(*bundles()))

@@ -23,6 +23,9 @@ from greentic.spec.parsing import Payload
 from greentic.spec.payloads import StageRevisionPayload
 from greentic.store.contract import Store
 
+LOOK_AHEAD = 25
+"""How many bundles are recorded before the first of them is started. Each answer of a server tells the environment as
+it is by then, and each artifact is unpacked by then: all of hundreds at once costs more than it saves."""
 MAX_STEPS = 500
 MAX_BYTES = 1024 * 1024
 """A batch is closed when it holds as much: a server takes 1,000 verbs and 2 MiB."""
@@ -42,7 +45,8 @@ def runs(steps: Sequence[Step]) -> Iterator[tuple[Step, ...]]:
     every other one alone."""
     run: tuple[Step, ...] = ()
     for step in steps:
-        if run and (_kind(step) is None or _kind(step) != _kind(run[-1])):
+        enough = isinstance(step.task, Deploy) and sum(isinstance(one.task, Deploy) for one in run) >= LOOK_AHEAD
+        if run and (enough or _kind(step) is None or _kind(step) != _kind(run[-1])):
             yield run
             run = ()
         run = (*run, step)

@@ -406,11 +406,13 @@ def test_a_body_that_comes_while_redis_is_asked_arrives_whole(tmp_path: Path) ->
         redis.ask("CLIENT", "PAUSE", "200", "ALL")
         with socket.create_connection(("127.0.0.1", stage.port)) as client:
             client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nX-Greentic-Session: gone\r\n\r\n")
-        deadline = time.monotonic() + 10
-        while stage.report()["connections"] and time.monotonic() < deadline:
+            deadline = time.monotonic() + 10
+            while not stage.report()["connections"] and time.monotonic() < deadline:
+                pass
+        while (report := stage.report())["connections"] and time.monotonic() < deadline:
             pass
-        assert stage.report()["connections"] == 0
-        assert all(row["in_flight"] == 0 for row in stage.report()["revisions"].values())
+        assert report["connections"] == 0
+        assert all(row["in_flight"] == 0 for row in report["revisions"].values())
 
 
 def test_no_request_goes_by_an_older_table_than_was_acknowledged_while_redis_was_asked(tmp_path: Path) -> None:

@@ -29,6 +29,8 @@ from tests.integration import databases
 from tests.integration.certificates import Identity, identity
 from tests.integration.command_line import CommandLine, free_port
 
+from greentic.trust.keys import OperatorKey
+
 
 @dataclass
 class Server:
@@ -171,6 +173,10 @@ def allow_data_plane(gtc: CommandLine, server: Server, *environments: str) -> An
 
 def test_a_worker_is_ready_when_a_data_plane_saw_it(gtc: CommandLine, server: Server, bundles: dict[str, Path]) -> None:
     token = server.token("ops", "--role", "admin")
+    other = server.folder / "other.pub"
+    other.write_text(OperatorKey.from_seed(bytes(32)).public_pem)
+    words = ("allow", "elsewhere", "--key", str(other), "--only-env", "other", "-f", str(server.tokens))
+    assert run("store", "data-plane", *words).returncode == 0  # from here on words do not count
     server.start("--rbac-tokens", str(server.tokens))
     remote(gtc, server, token)
     try:

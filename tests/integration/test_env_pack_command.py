@@ -156,6 +156,8 @@ def test_an_upgrade_replaces_and_a_failed_one_changes_nothing(gtc: CommandLine, 
     [
         ({"slot": "messaging"}, "cannot fill the slot 'messaging'; it can fill deployer"),
         ({"slot": 7}, "cannot fill the slot '7'"),
+        ({"slot": "extension"}, "unless it offers a bench"),
+        ({"bench": ["./looker"]}, "the bench begins with './looker', which is no executable file"),
         ({"schema": "greentic.env-pack.v2"}, "schema"),
         ({"protocol": 2}, "protocol"),
         ({"path": "nodot"}, "path"),

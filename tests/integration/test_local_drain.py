@@ -63,9 +63,11 @@ async def test_the_deadline_of_a_drain_cuts(world: World) -> None:
     await world.until(lambda seen: seen.revisions[V1].in_flight == 1)
     await world.live(v2=10_000)
     began = time.monotonic()
-    report = await world.deployer.drain_revision(world.lifecycle(V1, "draining"), V1)
+    report = await world.deployer.drain_revision(world.lifecycle(V1, "draining"), V1, world.progress.append)
     assert time.monotonic() - began < 8
     assert (report.finished, report.cut) == (0, 1)
+    assert 1 <= report.seconds < 4, "not the five seconds that the worker goes on for nobody"
+    assert "v1 serves nobody any more; ending its worker" in world.progress
     assert (await slow)[0] >= 500
 
 

@@ -104,9 +104,10 @@ class Receipt:
 
 @dataclass(frozen=True, slots=True)
 class DrainReport:
-    """How a drain ended: what was in flight and finished by itself, what was cut at the deadline, seconds it took.
+    """How a drain ended: what was in flight and finished by itself, what was cut at the deadline, seconds until then.
 
-    Of what was cut, `cut_streams` were event streams and `cut_tunnels` upgraded connections such as WebSockets.
+    The end of the worker itself comes after those seconds. Of what was cut, `cut_streams` were event streams and
+    `cut_tunnels` upgraded connections such as WebSockets.
     `pins_cut` counts visitors whose promise to stay was honoured until then.
     """
 

@@ -143,13 +143,16 @@ class DataPlane:
                 report = await self._empty(revision, deadline, told)
             finally:
                 self._drain_ends.pop(revision_id, None)
+            progress(f"v{revision.sequence} serves nobody any more; ending its worker")
+        # What the worker does until it ends, it does for nobody: the drain is over.
+        seconds = round(time.monotonic() - began, 3)
         # Without a worker there may be one on its way out, which somebody who has gone since had begun to end.
         await self._workers.end(revision_id)
         return DrainReport(
             revision_id,
             finished=report.finished,
             cut=report.cut.total,
-            seconds=round(time.monotonic() - began, 3),
+            seconds=seconds,
             cut_streams=report.cut.streams,
             cut_tunnels=report.cut.tunnels,
             pins_cut=report.pins_cut,

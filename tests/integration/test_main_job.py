@@ -249,6 +249,17 @@ def test_two_deployments_share_an_environment_and_never_mix(gtc: CommandLine, bu
     assert gtc.get("/two")[1]["version"] == "2.0.0"
 
 
+def test_what_staging_would_refuse_leaves_no_empty_deployment(gtc: CommandLine, bundles: dict[str, Path]) -> None:
+    gtc.init()
+    before = gtc("op", "env", "show", "local").result
+    words = ("op", "deploy", "--bundle", str(bundles["v2"]), "web", "--config-override")
+    for wrong in ("assistant:nothing=1", "nobody:tone=calm"):
+        for more in ((), ("--dry-run",)):
+            refused = gtc(*words, wrong, *more)
+            assert refused.status == 2, (wrong, refused.out)
+    assert gtc("op", "env", "show", "local").result == before
+
+
 def test_a_dry_run_changes_nothing(gtc: CommandLine, bundles: dict[str, Path]) -> None:
     gtc.init()
     before = gtc("op", "env", "show", "local").result

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,7 +47,7 @@ class UnpackedBundle:
 
         Raises BundleError (rule "no-entry") that names the candidates when none or several can run.
         """
-        pack_id = entry_id(self.manifest.entry, [pack.manifest for pack in self.packs])
+        pack_id = entry_id(self.manifest.entry, {pack.pack_id: pack.manifest.runnable for pack in self.packs})
         return next(pack for pack in self.packs if pack.pack_id == pack_id)
 
 
@@ -102,15 +102,15 @@ def load(directory: Path) -> UnpackedBundle:
     return _unpacked(directory, None, manifest, packs)
 
 
-def entry_id(named: str | None, packs: Sequence[PackManifest]) -> str:
-    """The id of the pack that runs. Raises BundleError that names the candidates."""
-    runnable = [pack.pack_id for pack in packs if pack.runnable]
+def entry_id(named: str | None, packs: Mapping[str, bool]) -> str:
+    """The id of the pack that runs; `packs` tells of each whether it could. Raises BundleError with the candidates."""
+    runnable = [pack_id for pack_id, could in packs.items() if could]
     if named in runnable:
         return named
     if named is None and len(runnable) == 1:
         return runnable[0]
     if not runnable:
-        held = ", ".join(pack.pack_id for pack in packs)
+        held = ", ".join(packs)
         reason = f"no pack of the bundle can be run here; it holds {held}"
     elif named is None:
         reason = f"the bundle does not say which pack runs; these could: {', '.join(runnable)}"

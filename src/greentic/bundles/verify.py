@@ -120,7 +120,7 @@ def _described(pack: OpenedPack) -> str:
 def _entry(named: str | None, packs: list[OpenedPack]) -> Check:
     """A bundle that cannot run here is sound all the same when it is one of the reference."""
     try:
-        return Check("entry", True, entry_id(named, [pack.manifest for pack in packs]))
+        return Check("entry", True, entry_id(named, {pack.manifest.pack_id: pack.manifest.runnable for pack in packs}))
     except BundleError as error:
         foreign = not any(pack.manifest.runnable for pack in packs)
         return Check("entry", foreign, error.message, warning=foreign, rule=None if foreign else Rule.NO_ENTRY)

@@ -5,21 +5,24 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from greentic.bundles.digests import digest_file
 from greentic.bundles.manifest import SetupQuestion
 from greentic.bundles.questions import validate_answers
-from greentic.bundles.unpack import UnpackedBundle, unpack
+from greentic.bundles.unpack import UnpackedBundle, entry_id, unpack
 from greentic.spec.capabilities import Slot
 from greentic.spec.deployment import Overrides
 from greentic.spec.environment import Environment
 from greentic.spec.errors import Conflict, InputOutput, InvalidArgument, NotFound
 from greentic.spec.integrity import content_digest, digest
 from greentic.spec.revision import LockedPack, PackConfig, PackListEntry, PackListLock
+
+if TYPE_CHECKING:
+    from greentic.bundles.inspect import BundleInfo
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +64,7 @@ def prepare(folder: Path, environment: Environment, revision_id: str, archive: P
         bundle = unpack(copy, draft / "bundle", expected_digest=digest)
         # Asked for now, so that a bundle that cannot run is refused before anything is recorded.
         runnable = bundle.entry
-        _require_capabilities(environment, bundle)
+        _require_capabilities(environment, {pack.pack_id: pack.manifest.capabilities for pack in bundle.packs})
         prepared = _freeze(draft, revision_id, bundle, digest, runnable.pack_id, overrides)
         _sync(draft)
         shutil.rmtree(place, ignore_errors=True)
@@ -70,6 +73,13 @@ def prepare(folder: Path, environment: Environment, revision_id: str, archive: P
         shutil.rmtree(draft, ignore_errors=True)
         raise
     return prepared
+
+
+def check(environment: Environment, bundle: BundleInfo, overrides: Overrides) -> None:
+    """Refuse what `prepare` would refuse of a bundle that was only looked at, as it does."""
+    entry = entry_id(bundle.entry, {pack.pack_id: pack.runnable is not None for pack in bundle.packs})
+    _require_capabilities(environment, {pack.pack_id: pack.capabilities for pack in bundle.packs})
+    parameters({pack.pack_id: pack.setup for pack in bundle.packs}, entry, overrides)
 
 
 def require(archive: Path) -> None:
@@ -145,20 +155,20 @@ def parameters_digest(values: Mapping[str, Mapping[str, Any]]) -> str:
     return f"sha256:{digest(values)}" if values else content_digest(b"")
 
 
-def _require_capabilities(environment: Environment, bundle: UnpackedBundle) -> None:
+def _require_capabilities(environment: Environment, asked: Mapping[str, Sequence[str]]) -> None:
     bound = {binding.slot.value for binding in environment.packs}
     extensions = {binding.kind.partition("@")[0] for binding in environment.extensions}
     if environment.messaging_endpoints:
         bound.add(Slot.MESSAGING.value)
-    for pack in bundle.packs:
-        for capability in pack.manifest.capabilities:
+    for pack_id, capabilities in asked.items():
+        for capability in capabilities:
             name, _, extension = capability.partition(":")
             if name in bound or (name == Slot.EXTENSION.value and extension in extensions):
                 continue
             raise Conflict(
-                f"the pack '{pack.pack_id}' asks for the capability '{capability}', which the environment "
+                f"the pack '{pack_id}' asks for the capability '{capability}', which the environment "
                 f"'{environment.environment_id}' does not have",
-                details={"pack_id": pack.pack_id, "capability": capability, "bound": sorted(bound)},
+                details={"pack_id": pack_id, "capability": capability, "bound": sorted(bound)},
                 next_step=f"bind an env-pack in the slot '{name}', or take the capability out of pack.yaml",
             )
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from greentic.operations import artifacts, deployments, environments, names, revisions, traffic
+from greentic.operations import artifacts, deployments, environments, names, revisions, revocations, traffic
 from greentic.operations.context import Context, desired
 from greentic.operations.status import deployment_url
 from greentic.spec.deployment import BundleDeployment, Overrides, RouteBinding
@@ -14,6 +14,9 @@ from greentic.spec.errors import Conflict, InvalidArgument, NotFound
 from greentic.spec.identifiers import BASIS_POINTS
 from greentic.spec.revision import Revision
 from greentic.spec.weights import format_share, scale
+
+if TYPE_CHECKING:
+    from greentic.bundles.inspect import BundleInfo
 
 
 async def deploy(
@@ -37,8 +40,8 @@ async def deploy(
     without traffic; the same key goes on where it stopped.
     """
     artifacts.require(archive)
-    own_name = _bundle_id(archive)  # also the first look at it: what is no bundle is refused before anything is made
-    name = own_name if name is None else name
+    bundle = _look(archive)  # what is no bundle is refused before anything is made
+    name = bundle.bundle_id if name is None else name
     environment = _environment(context, environment_id)
     found = _existing(environment, name, customer_id)
     if found is not None:
@@ -49,6 +52,9 @@ async def deploy(
             f"nothing is live in '{name}' yet, so {format_share(share)} would leave the rest of the traffic to nobody",
             next_step="deploy the first revision with --traffic 100% (or 0% to only warm it)",
         )
+    merged = revisions.merge({} if found is None else found.config_overrides, overrides or {})
+    artifacts.check(environment, bundle, merged)
+    revocations.refuse(context, environment, "bundle", bundle.digest)
     if context.dry_run:
         return _plan(environment_id, name, found, share)
     if found is None:
@@ -121,10 +127,10 @@ def _revision(context: Context, environment_id: str, revision_id: str) -> Revisi
     return revision
 
 
-def _bundle_id(archive: Path) -> str:
+def _look(archive: Path) -> BundleInfo:
     from greentic.bundles.inspect import inspect
 
-    return inspect(archive).bundle_id
+    return inspect(archive)
 
 
 def _existing(environment: Environment, name: str, customer_id: str | None) -> BundleDeployment | None:

@@ -62,7 +62,7 @@ demo-stop: $(VENV)/.runtime
 
 test: $(VENV)/.dev
 	@$(PY) -m compileall -q src
-	$(PY) -m pytest $(ARGS)
+	$(PY) $(if $(ARGS),-m pytest $(ARGS),scripts/test.py)
 
 lint: $(VENV)/.dev
 	$(PY) -m ruff check .
